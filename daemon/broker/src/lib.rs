@@ -1,0 +1,1 @@
+//! An embedded, durable, partitioned log of Kafka v2 record batches.

@@ -1,0 +1,1 @@
+//! Loads Tidewater plugins and speaks to them over their C ABI.

@@ -1,0 +1,1 @@
+//! Connectors, tasks, converters and offsets: the Connect runtime.

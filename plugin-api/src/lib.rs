@@ -1,0 +1,1 @@
+//! The SDK for authors of Tidewater connectors.

@@ -1,0 +1,1 @@
+//! End to end: the built daemon, real servers; the demo and the benchmarks.
