@@ -1,0 +1,87 @@
+//! Errors of connectors and tasks. The kind decides what the runtime does; the message is what a person reads at
+//! night, so it says what was being done, to what, and what to do next.
+
+use serde::{Deserialize, Serialize};
+
+/// `Result` with the SDK's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What the runtime should do about an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The same call may succeed later: the runtime repeats it with the same batch, after a back-off.
+    Retriable,
+    /// The task cannot go on as it is: it is stopped, and restarted by policy.
+    Fatal,
+    /// The configuration is wrong: a restart cannot help until somebody changes it.
+    Config,
+    /// Another instance of this task has taken over (invariant 9): this one must stop and stay stopped.
+    Fenced,
+    /// The call was cancelled by the runtime.
+    Cancelled,
+    /// The plugin panicked: its instance is poisoned and is replaced.
+    Panic,
+}
+
+/// An error of a connector or task.
+#[derive(Clone, Debug, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    /// What the runtime should do.
+    pub kind: ErrorKind,
+    /// What was being done, to what, why it failed, and what to do next.
+    pub message: String,
+}
+
+impl Error {
+    /// An error of `kind`.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+        }
+    }
+
+    /// An error that a later attempt may not meet.
+    pub fn retriable(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Retriable, message)
+    }
+
+    /// An error that ends the task.
+    pub fn fatal(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Fatal, message)
+    }
+
+    /// An error in the configuration.
+    pub fn config(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Config, message)
+    }
+
+    /// Puts what was being done before the message.
+    #[must_use]
+    pub fn context(mut self, doing: impl std::fmt::Display) -> Self {
+        self.message = format!("{doing}: {}", self.message);
+        self
+    }
+
+    /// An error of `kind` from a foreign error, with every cause in its chain.
+    pub fn from_source(
+        kind: ErrorKind,
+        doing: impl std::fmt::Display,
+        error: &dyn std::error::Error,
+    ) -> Self {
+        let mut message = format!("{doing}: {error}");
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            let text = error.to_string();
+            if !message.contains(&text) {
+                message.push_str(": ");
+                message.push_str(&text);
+            }
+            cause = error.source();
+        }
+        Self { kind, message }
+    }
+}
