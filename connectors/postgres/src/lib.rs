@@ -1,1 +1,6 @@
 //! postgres-source and postgres-sink.
+
+#[cfg(feature = "sink")]
+pub mod sink;
+#[cfg(feature = "source")]
+pub mod source;

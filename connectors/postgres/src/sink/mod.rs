@@ -1,0 +1,1 @@
+//! postgres-sink: topics into PostgreSQL tables.

@@ -1,0 +1,1 @@
+//! postgres-source: PostgreSQL changes into topics.
