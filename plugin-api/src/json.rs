@@ -483,7 +483,7 @@ impl<'de> Visitor<'de> for TypedSeed<'_, '_> {
             Type::Map(key_schema, value_schema) if key_schema.ty == Type::String => {
                 let open = self.present().begin_counted(0);
                 let mut count = 0;
-                while let Some(key) = map.next_key::<std::borrow::Cow<'_, str>>()? {
+                while let Some(key) = map.next_key::<String>()? {
                     if key_schema.optional {
                         self.out.push(1);
                     }
@@ -520,35 +520,33 @@ fn read_fields<'de, A: MapAccess<'de>>(
 ) -> Result<(), A::Error> {
     let mut next = 0;
     let mut early: BTreeMap<usize, Vec<u8>> = BTreeMap::new();
-    while let Some(name) = map.next_key::<std::borrow::Cow<'_, str>>()? {
-        while let Some(encoded) = early.remove(&next) {
-            out.extend_from_slice(&encoded);
-            next += 1;
-        }
-        if fields.get(next).is_some_and(|field| *field.name == *name) {
-            map.next_value_seed(TypedSeed {
-                schema: &fields[next].schema,
-                out,
-                depth,
-            })
-            .map_err(|error| de::Error::custom(format_args!("field {name}: {error}")))?;
-            next += 1;
-        } else if let Some(index) = fields.iter().position(|field| *field.name == *name) {
-            if index < next || early.contains_key(&index) {
-                return Err(de::Error::custom(format_args!("field {name} stands twice")));
+    while let Some(key) = map.next_key_seed(FieldSeed(fields.get(next)))? {
+        let name = match key {
+            FieldKey::Expected => {
+                let field = &fields[next];
+                map.next_value_seed(TypedSeed { schema: &field.schema, out, depth })
+                    .map_err(|error| de::Error::custom(format_args!("field {}: {error}", field.name)))?;
+                next += 1;
+                while let Some(encoded) = early.remove(&next) {
+                    out.extend_from_slice(&encoded);
+                    next += 1;
+                }
+                continue;
             }
-            let mut encoded = Vec::new();
-            map.next_value_seed(TypedSeed {
-                schema: &fields[index].schema,
-                out: &mut encoded,
-                depth,
-            })
-            .map_err(|error| de::Error::custom(format_args!("field {name}: {error}")))?;
-            early.insert(index, encoded);
-        } else {
+            FieldKey::Other(name) => name,
+        };
+        let Some(index) = fields.iter().position(|field| *field.name == *name) else {
             // Like Connect, what the schema does not know is passed over.
             map.next_value::<de::IgnoredAny>()?;
+            continue;
+        };
+        if index < next || early.contains_key(&index) {
+            return Err(de::Error::custom(format_args!("field {name} stands twice")));
         }
+        let mut encoded = Vec::new();
+        map.next_value_seed(TypedSeed { schema: &fields[index].schema, out: &mut encoded, depth })
+            .map_err(|error| de::Error::custom(format_args!("field {name}: {error}")))?;
+        early.insert(index, encoded);
     }
     for (index, field) in fields.iter().enumerate().skip(next) {
         if let Some(encoded) = early.remove(&index) {
@@ -567,6 +565,37 @@ fn read_fields<'de, A: MapAccess<'de>>(
         }
     }
     Ok(())
+}
+
+/// Reads a field's name, without copying it where it is the one that is due.
+struct FieldSeed<'f>(Option<&'f Field>);
+
+enum FieldKey {
+    Expected,
+    Other(String),
+}
+
+impl<'de> DeserializeSeed<'de> for FieldSeed<'_> {
+    type Value = FieldKey;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<FieldKey, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for FieldSeed<'_> {
+    type Value = FieldKey;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a field's name")
+    }
+
+    fn visit_str<E: de::Error>(self, name: &str) -> Result<FieldKey, E> {
+        match self.0 {
+            Some(field) if *field.name == *name => Ok(FieldKey::Expected),
+            _ => Ok(FieldKey::Other(name.to_owned())),
+        }
+    }
 }
 
 struct PairSeed<'s, 'o> {
@@ -692,7 +721,7 @@ impl<'de> Visitor<'de> for TaggedSeed<'_> {
     fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
         let open = self.tag(Tag::Map).begin_counted(0);
         let mut count = 0;
-        while let Some(key) = map.next_key::<std::borrow::Cow<'_, str>>()? {
+        while let Some(key) = map.next_key::<String>()? {
             self.tag(Tag::String).string(&key);
             map.next_value_seed(TaggedSeed {
                 out: self.out,
