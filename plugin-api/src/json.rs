@@ -524,8 +524,12 @@ fn read_fields<'de, A: MapAccess<'de>>(
         let name = match key {
             FieldKey::Expected => {
                 let field = &fields[next];
-                map.next_value_seed(TypedSeed { schema: &field.schema, out, depth })
-                    .map_err(|error| de::Error::custom(format_args!("field {}: {error}", field.name)))?;
+                map.next_value_seed(TypedSeed {
+                    schema: &field.schema,
+                    out,
+                    depth,
+                })
+                .map_err(|error| de::Error::custom(format_args!("field {}: {error}", field.name)))?;
                 next += 1;
                 while let Some(encoded) = early.remove(&next) {
                     out.extend_from_slice(&encoded);
@@ -544,8 +548,12 @@ fn read_fields<'de, A: MapAccess<'de>>(
             return Err(de::Error::custom(format_args!("field {name} stands twice")));
         }
         let mut encoded = Vec::new();
-        map.next_value_seed(TypedSeed { schema: &fields[index].schema, out: &mut encoded, depth })
-            .map_err(|error| de::Error::custom(format_args!("field {name}: {error}")))?;
+        map.next_value_seed(TypedSeed {
+            schema: &fields[index].schema,
+            out: &mut encoded,
+            depth,
+        })
+        .map_err(|error| de::Error::custom(format_args!("field {name}: {error}")))?;
         early.insert(index, encoded);
     }
     for (index, field) in fields.iter().enumerate().skip(next) {
