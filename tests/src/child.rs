@@ -115,7 +115,7 @@ impl Child {
         let pid = Pid::from_child(&child);
         Ok(Self {
             name: name.to_owned(),
-            child,
+            process: child,
             pid,
             output: Output::of(pipe),
             exit: None,

@@ -83,6 +83,10 @@ impl ConnectorFile {
 
     /// Sets a key.
     #[must_use]
+    #[allow(
+        clippy::needless_pass_by_value,
+        reason = "numbers and text alike are given in place"
+    )]
     pub fn with(mut self, key: &str, value: impl ToString) -> Self {
         self.keys.insert(key.to_owned(), Value::String(value.to_string()));
         self

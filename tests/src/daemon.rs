@@ -13,7 +13,7 @@ use crate::daemon_log::{Event, Ledger, ledgers};
 use crate::error::{Error, Result};
 
 /// How long a step of the daemon may take before a test gives up: generous, since it is never a measure.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_mins(2);
 
 /// How the daemon is started.
 #[derive(Debug, Clone)]
@@ -51,6 +51,10 @@ impl DaemonOptions {
 
     /// Adds an environment variable.
     #[must_use]
+    #[allow(
+        clippy::needless_pass_by_value,
+        reason = "numbers and text alike are given in place"
+    )]
     pub fn env(mut self, key: &str, value: impl ToString) -> Self {
         self.env.push((key.to_owned(), value.to_string()));
         self

@@ -13,6 +13,7 @@
 //! | [`arrivals`] | waiting for rows in a target without polling |
 //! | [`compare`], [`settle`] | two databases row by row, at once or when they have settled |
 //! | [`lines`] | what a file sink writes |
+//! | [`progress`], [`table`] | what a run is doing, and its figures, for a person |
 //! | [`latency`], [`stats`] | commit-to-sink latency; percentiles |
 
 pub mod arrivals;
@@ -27,9 +28,11 @@ pub mod latency;
 pub mod lines;
 pub mod output;
 pub mod postgres;
+pub mod progress;
 pub mod settle;
 pub mod shop;
 pub mod stats;
+pub mod table;
 pub mod work_dir;
 
 pub use error::{Error, Result};

@@ -63,7 +63,7 @@ impl LineCount {
                 return Ok(self.lines);
             }
             self.read += read as u64;
-            self.lines += chunk[..read].iter().filter(|byte| **byte == b'\n').count() as u64;
+            self.lines += chunk[..read].split(|byte| *byte == b'\n').count() as u64 - 1;
         }
     }
 
