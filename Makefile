@@ -1,0 +1,27 @@
+# Thin names over cargo. KEEP=1, SCALE=n and ARGS="…" are passed on.
+CARGO ?= cargo
+BINARIES = -p tidewater -p tidewater-connector-postgres -p tidewater-connector-file
+
+.PHONY: demo test bench lint requirements
+
+demo: requirements
+	$(CARGO) build --release $(BINARIES) -p tidewater-tests
+	KEEP=$(KEEP) SCALE=$(SCALE) $(CARGO) run --release --quiet -p tidewater-tests --bin demo
+
+bench: requirements
+	$(CARGO) build --release $(BINARIES) -p tidewater-tests
+	$(CARGO) run --release --quiet -p tidewater-tests --bin bench -- $(ARGS)
+
+# The daemon and its plugins are built before the tests, which start them as a user does.
+test: requirements
+	$(CARGO) build --workspace
+	$(CARGO) test --workspace $(ARGS)
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items
+	sh tests/deny.sh
+
+requirements:
+	@sh tests/requirements.sh
