@@ -12,11 +12,14 @@
 //! | [`shop`] | the sample database, its live load and the audit of what changed |
 //! | [`arrivals`] | waiting for rows in a target without polling |
 //! | [`compare`], [`settle`] | two databases row by row, at once or when they have settled |
+//! | [`topics`], [`books`] | a stopped daemon's topics, held against the audit of the source |
+//! | [`stand`] | shop, mirror, file and the daemon between them |
 //! | [`lines`] | what a file sink writes |
 //! | [`progress`], [`table`] | what a run is doing, and its figures, for a person |
 //! | [`latency`], [`stats`] | commit-to-sink latency; percentiles |
 
 pub mod arrivals;
+pub mod books;
 pub mod built;
 pub mod child;
 pub mod compare;
@@ -31,8 +34,10 @@ pub mod postgres;
 pub mod progress;
 pub mod settle;
 pub mod shop;
+pub mod stand;
 pub mod stats;
 pub mod table;
+pub mod topics;
 pub mod work_dir;
 
 pub use error::{Error, Result};

@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
-use serde_json::Value;
+use serde::Deserialize;
 use tokio::sync::watch;
 
 use crate::error::{Error, Result};
@@ -83,65 +83,41 @@ impl LineCount {
     }
 }
 
-/// One line a file sink wrote with `format=record`.
-#[derive(Debug, Clone, PartialEq)]
+/// Where a line that a file sink wrote with `format=record` came from.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 pub struct RecordLine {
     /// Its topic.
     pub topic: String,
     /// Its partition.
-    pub partition: u64,
+    pub partition: u32,
     /// Its offset.
     pub offset: u64,
-    /// Its key.
-    pub key: Value,
-    /// Its value; `Null` for a tombstone.
-    pub value: Value,
 }
 
 /// Reads a file of records. A line that is no record, or a last one without its end, is an error.
 pub fn read_records(path: &Path) -> Result<Vec<RecordLine>> {
-    let text = std::fs::read_to_string(path).map_err(Error::io("reading", path))?;
-    if !text.is_empty() && !text.ends_with('\n') {
-        return Err(Error::Different(format!(
-            "{} ends in half a line",
-            path.display()
-        )));
-    }
-    let bad = |number: usize, line: &str| {
-        Error::Different(format!(
-            "line {} of {} is no record: {line:.200}",
-            number + 1,
-            path.display()
-        ))
-    };
-    let parse = |(number, line): (usize, &str)| {
-        let mut value: Value = serde_json::from_str(line).map_err(|_| bad(number, line))?;
-        let part = |name: &str| {
-            value
-                .get(name)
-                .and_then(Value::as_u64)
-                .ok_or_else(|| bad(number, line))
+    let mut reader = BufReader::new(File::open(path).map_err(Error::io("opening", path))?);
+    let (mut line, mut records) = (String::new(), Vec::new());
+    while reader.read_line(&mut line).map_err(Error::io("reading", path))? > 0 {
+        let bad = |what: &dyn std::fmt::Display| {
+            Error::Different(format!(
+                "line {} of {}: {what}: {line:.200}",
+                records.len() + 1,
+                path.display()
+            ))
         };
-        let (partition, offset) = (part("partition")?, part("offset")?);
-        let topic = value
-            .get("topic")
-            .and_then(Value::as_str)
-            .ok_or_else(|| bad(number, line))?
-            .to_owned();
-        Ok(RecordLine {
-            topic,
-            partition,
-            offset,
-            key: value["key"].take(),
-            value: value["value"].take(),
-        })
-    };
-    text.lines().enumerate().map(parse).collect()
+        if !line.ends_with('\n') {
+            return Err(bad(&"the file ends in half a line"));
+        }
+        records.push(serde_json::from_str(&line).map_err(|error| bad(&error))?);
+        line.clear();
+    }
+    Ok(records)
 }
 
 /// Proves that no record is in `lines` twice and that each partition's are in the order of their offsets.
 pub fn check_order(lines: &[RecordLine]) -> Result<()> {
-    let mut last: HashMap<(&str, u64), u64> = HashMap::new();
+    let mut last: HashMap<(&str, u32), u64> = HashMap::new();
     for line in lines {
         let before = last.insert((&line.topic, line.partition), line.offset);
         if before.is_some_and(|before| before >= line.offset) {

@@ -20,8 +20,6 @@ const MASTER_SLOT: &str = "bench_master";
 
 /// Servers, data and connector files for all measurements.
 pub struct Bed {
-    /// Where everything is.
-    pub work: WorkDir,
     /// Captured from.
     pub source: Postgres,
     /// Written to by the sink.
@@ -30,6 +28,8 @@ pub struct Bed {
     pub rows: u64,
     /// Where the slot's content ends.
     pub end: String,
+    /// Where everything is; dropped last, when the servers have stopped.
+    pub work: WorkDir,
 }
 
 impl Bed {

@@ -23,14 +23,14 @@ const TRANSACTIONS: [u64; 3] = [1500, 300, 1500];
 
 /// What the demo runs on.
 pub struct Stand {
-    /// Where everything is.
-    pub work: WorkDir,
     /// The shop.
     pub source: Postgres,
     /// Its mirror.
     pub target: Postgres,
     /// How the daemon is started.
     pub options: DaemonOptions,
+    /// Where everything is; dropped last, when the servers have stopped.
+    pub work: WorkDir,
 }
 
 /// Runs it all; an error is what a person should read.
