@@ -1,1 +1,104 @@
 //! An embedded, durable, partitioned log of Kafka v2 record batches.
+//!
+//! A [`Broker`] keeps topics of partitions in a directory. Records are appended in batches, by themselves or in
+//! transactions over many partitions and consumer-group offsets; they are acknowledged, and visible to readers, once
+//! they are on disk. The broker runs inside its process and knows nothing of who uses it.
+//!
+//! ```
+//! use tidewater_broker::{BatchBuilder, Broker, BrokerOptions, Compression, Isolation, Start, TopicConfig};
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tidewater_broker::Error> {
+//! # let dir = tempfile::tempdir().unwrap();
+//! let broker = Broker::open(BrokerOptions::new(dir.path().join("data")))?;
+//! broker.create_topic("orders", TopicConfig::new(3)).await?;
+//!
+//! // Two partitions and the position of their source, all or nothing.
+//! let producer = broker.producer("orders-source-0").await?;
+//! let mut transaction = producer.begin()?;
+//! for (key, value) in [("a-1", "apples"), ("b-2", "bread")] {
+//!     let mut batch = BatchBuilder::new(Compression::None);
+//!     batch.push(1_700_000_000_000, Some(key.as_bytes()), Some(value.as_bytes()), &[]);
+//!     let partition = tidewater_broker::partition_for_key(key.as_bytes(), 3);
+//!     transaction.append("orders", partition, batch).await?;
+//! }
+//! transaction.commit_group_offsets("orders-source", &[("file", 0, 42)]).await?;
+//! let committed = transaction.commit().await?;
+//!
+//! let first = &committed.partitions[0];
+//! let mut reader = broker.reader("orders", first.partition, Start::Earliest, Isolation::ReadCommitted)?;
+//! let fetched = reader.next(1 << 20).await?;
+//! let record = fetched.records().next().unwrap();
+//! assert_eq!((record.offset, record.value), (0, Some(&b"apples"[..])));
+//! assert_eq!(broker.group_offsets("orders-source")[&("file".to_owned(), 0)], 42);
+//! broker.close().await
+//! # }
+//! ```
+//!
+//! # Map
+//! The way of a record:
+//! - `batch_builder`, `varint`, `compression`, `buffer_pool`: records become a batch
+//! - `broker`: the public handle; `producer`, `producer_state`: transactional producers
+//! - `log`: a partition; `log_sync`, `flusher`: syncing it and acknowledging; `checkpoint`, `offset_index`, `segment`:
+//!   its files
+//! - `commit`: committing a transaction, with the argument why one round of syncs is enough; `transaction_log`,
+//!   `transaction_record`: what is durable about it; `log_transactions`, `transaction_state`: what a partition knows
+//! - `group_offsets`: the offsets of consumer groups
+//! - `reader`, `log_read`, `fetched`, `record`, `batch`: from the file to the records
+//!
+//! Beginning and end: `opening`, `data_dir`, `topic`, `log_recovery`, `transaction_recovery`, `recovery_report`.
+//! Also `partitioner` (which partition a key belongs to), `options`, `error`, `durable_file`.
+//!
+//! What is on disk, byte by byte, is in [`layout`].
+//!
+//! # Memory
+//! Bounded (invariant 6): bytes written and not synced by [`BrokerOptions::in_flight_bytes`], what a reader holds by
+//! the caller's `max_bytes`, idle buffers by a constant. An open file a partition, and one a reader of old segments.
+
+mod batch;
+mod batch_builder;
+mod broker;
+mod buffer_pool;
+mod checkpoint;
+mod commit;
+mod compression;
+mod data_dir;
+mod durable_file;
+mod error;
+mod fetched;
+mod flusher;
+mod group_offsets;
+pub mod layout;
+mod log;
+mod log_read;
+mod log_recovery;
+mod log_sync;
+mod log_transactions;
+mod offset_index;
+mod opening;
+mod options;
+mod partitioner;
+mod producer;
+mod producer_state;
+mod reader;
+mod record;
+mod recovery_report;
+mod segment;
+mod topic;
+mod transaction_log;
+mod transaction_record;
+mod transaction_recovery;
+mod transaction_state;
+mod varint;
+
+pub use batch_builder::BatchBuilder;
+pub use broker::{Broker, Offsets};
+pub use commit::{Committed, CommittedPartition};
+pub use compression::Compression;
+pub use error::{Error, Result};
+pub use fetched::Fetched;
+pub use options::{BrokerOptions, TopicConfig};
+pub use partitioner::partition_for_key;
+pub use producer::{Producer, Transaction};
+pub use reader::{Isolation, Reader, Start};
+pub use record::{Headers, RecordView};
+pub use recovery_report::{PartitionRecovery, RecoveryAction, RecoveryReport};
+pub use topic::{GROUP_OFFSETS_TOPIC, TopicInfo};

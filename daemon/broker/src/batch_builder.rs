@@ -1,0 +1,363 @@
+//! Building batches: records are encoded as they are pushed, the header is filled in when the batch is appended.
+
+use crate::batch::{
+    COMPRESSION_LZ4, CONTROL, CRC_START, HEADER_BYTES, LENGTH_END, MAX_BATCH_BYTES, NO_PRODUCER, Outcome,
+    TRANSACTIONAL, crc32c,
+};
+use crate::buffer_pool::WriteBuffer;
+use crate::compression::{Compression, lz4_compress};
+use crate::error::{Error, Result};
+use crate::varint;
+
+/// Collects records into one batch, the unit that is appended, compressed, checksummed and read.
+///
+/// The buffer comes from a pool and goes back to it after the append, and pushing allocates nothing but the growth of
+/// that buffer. Batches of 64 KiB to 1 MiB do well.
+#[derive(Debug)]
+pub struct BatchBuilder {
+    buffer: WriteBuffer,
+    compression: Compression,
+    count: u32,
+    base_timestamp: i64,
+    max_timestamp: i64,
+}
+
+impl BatchBuilder {
+    /// An empty batch.
+    pub fn new(compression: Compression) -> Self {
+        let mut buffer = WriteBuffer::take();
+        buffer.resize(HEADER_BYTES, 0);
+        Self {
+            buffer,
+            compression,
+            count: 0,
+            base_timestamp: 0,
+            max_timestamp: 0,
+        }
+    }
+
+    /// Adds a record. `timestamp` is in milliseconds since 1970; `None` is Kafka's null.
+    pub fn push(
+        &mut self,
+        timestamp: i64,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &[(&str, Option<&[u8]>)],
+    ) {
+        if self.count == 0 {
+            self.base_timestamp = timestamp;
+            self.max_timestamp = timestamp;
+        }
+        self.max_timestamp = self.max_timestamp.max(timestamp);
+        let timestamp_delta = timestamp.wrapping_sub(self.base_timestamp);
+        let offset_delta = i64::from(self.count);
+        self.count += 1;
+
+        let mut body = 1 + varint::len(timestamp_delta) + varint::len(offset_delta);
+        body += bytes_len(key) + bytes_len(value) + varint::len(headers.len() as i64);
+        for (name, value) in headers {
+            body += bytes_len(Some(name.as_bytes())) + bytes_len(*value);
+        }
+
+        let buffer = &mut *self.buffer;
+        buffer.reserve(body + 10);
+        varint::put(buffer, body as i64);
+        let start = buffer.len();
+        buffer.push(0);
+        varint::put(buffer, timestamp_delta);
+        varint::put(buffer, offset_delta);
+        put_bytes(buffer, key);
+        put_bytes(buffer, value);
+        varint::put(buffer, headers.len() as i64);
+        for (name, value) in headers {
+            put_bytes(buffer, Some(name.as_bytes()));
+            put_bytes(buffer, *value);
+        }
+        debug_assert_eq!(buffer.len() - start, body);
+    }
+
+    /// Records so far.
+    pub fn len(&self) -> usize {
+        self.count as usize
+    }
+
+    /// Whether there is no record yet.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Bytes so far, header included, before compression.
+    pub fn bytes(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// Compresses, fills in the header except for the base offset, and computes the CRC.
+    pub(crate) fn seal(self, producer: Option<ProducerStamp>) -> Result<SealedBatch> {
+        if self.count == 0 {
+            return Err(Error::EmptyBatch);
+        }
+        let bytes = self.buffer.len();
+        if bytes > MAX_BATCH_BYTES {
+            return Err(Error::BatchTooLarge {
+                bytes,
+                limit: MAX_BATCH_BYTES,
+            });
+        }
+        let mut attributes = if producer.is_some() { TRANSACTIONAL } else { 0 };
+        let mut buffer = self.buffer;
+        if self.compression == Compression::Lz4 {
+            let mut packed = WriteBuffer::take();
+            packed.extend_from_slice(&buffer[..HEADER_BYTES]);
+            lz4_compress(&buffer[HEADER_BYTES..], &mut packed);
+            // What does not shrink is stored as it is.
+            if packed.len() < buffer.len() {
+                buffer = packed;
+                attributes |= COMPRESSION_LZ4;
+            }
+        }
+        let stamp = producer.unwrap_or(ProducerStamp {
+            id: NO_PRODUCER,
+            epoch: -1,
+            sequence: -1,
+        });
+        let times = (self.base_timestamp, self.max_timestamp);
+        Ok(SealedBatch::new(buffer, attributes, self.count, times, stamp))
+    }
+}
+
+/// Who wrote a batch of a transaction.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ProducerStamp {
+    pub(crate) id: i64,
+    pub(crate) epoch: i16,
+    /// The producer's count of records in this partition before the batch.
+    pub(crate) sequence: i32,
+}
+
+/// A batch ready to be written once it has its offset.
+#[derive(Debug)]
+pub(crate) struct SealedBatch {
+    buffer: WriteBuffer,
+    pub(crate) count: u32,
+    pub(crate) crc: u32,
+    pub(crate) attributes: i16,
+    pub(crate) producer: ProducerStamp,
+}
+
+impl SealedBatch {
+    fn new(
+        mut buffer: WriteBuffer,
+        attributes: i16,
+        count: u32,
+        (base_timestamp, max_timestamp): (i64, i64),
+        producer: ProducerStamp,
+    ) -> Self {
+        let length = (buffer.len() - LENGTH_END) as i32;
+        buffer[8..12].copy_from_slice(&length.to_be_bytes());
+        buffer[12..16].copy_from_slice(&0_i32.to_be_bytes());
+        buffer[16] = 2;
+        buffer[21..23].copy_from_slice(&attributes.to_be_bytes());
+        buffer[23..27].copy_from_slice(&(count as i32 - 1).to_be_bytes());
+        buffer[27..35].copy_from_slice(&base_timestamp.to_be_bytes());
+        buffer[35..43].copy_from_slice(&max_timestamp.to_be_bytes());
+        buffer[43..51].copy_from_slice(&producer.id.to_be_bytes());
+        buffer[51..53].copy_from_slice(&producer.epoch.to_be_bytes());
+        buffer[53..57].copy_from_slice(&producer.sequence.to_be_bytes());
+        buffer[57..61].copy_from_slice(&(count as i32).to_be_bytes());
+        let crc = crc32c(&buffer[CRC_START..]);
+        buffer[17..21].copy_from_slice(&crc.to_be_bytes());
+        Self {
+            buffer,
+            count,
+            crc,
+            attributes,
+            producer,
+        }
+    }
+
+    /// The control batch that ends a transaction in a partition: key {version 0, type}, value {version 0, coordinator
+    /// epoch 0}.
+    pub(crate) fn marker(producer_id: i64, epoch: i16, outcome: Outcome, timestamp: i64) -> Self {
+        let mut builder = BatchBuilder::new(Compression::None);
+        let mut key = [0; 4];
+        key[2..].copy_from_slice(&outcome.control_type().to_be_bytes());
+        builder.push(timestamp, Some(&key), Some(&[0; 6]), &[]);
+        let stamp = ProducerStamp {
+            id: producer_id,
+            epoch,
+            sequence: -1,
+        };
+        Self::new(
+            builder.buffer,
+            TRANSACTIONAL | CONTROL,
+            1,
+            (timestamp, timestamp),
+            stamp,
+        )
+    }
+
+    pub(crate) fn set_base_offset(&mut self, offset: u64) {
+        self.buffer[..8].copy_from_slice(&offset.to_be_bytes());
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.buffer
+    }
+
+    pub(crate) fn is_control(&self) -> bool {
+        self.attributes & CONTROL != 0
+    }
+
+    pub(crate) fn is_transactional(&self) -> bool {
+        self.attributes & TRANSACTIONAL != 0
+    }
+}
+
+#[inline]
+fn bytes_len(bytes: Option<&[u8]>) -> usize {
+    bytes.map_or(1, |bytes| varint::len(bytes.len() as i64) + bytes.len())
+}
+
+#[inline]
+fn put_bytes(buffer: &mut Vec<u8>, bytes: Option<&[u8]>) {
+    match bytes {
+        None => varint::put(buffer, -1),
+        Some(bytes) => {
+            varint::put(buffer, bytes.len() as i64);
+            buffer.extend_from_slice(bytes);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::{BatchHeader, Defect};
+    use crate::compression::lz4_decompress;
+    use crate::record::Records;
+
+    fn sample(compression: Compression) -> SealedBatch {
+        let mut builder = BatchBuilder::new(compression);
+        for i in 0..50_i64 {
+            builder.push(
+                1_000 + i,
+                Some(b"key"),
+                Some(&[b'v'; 200]),
+                &[("h", None), ("name", Some(b"x"))],
+            );
+        }
+        builder.push(900, None, None, &[]);
+        let mut batch = builder
+            .seal(Some(ProducerStamp {
+                id: 7,
+                epoch: 2,
+                sequence: 5,
+            }))
+            .unwrap();
+        batch.set_base_offset(1 << 33);
+        batch
+    }
+
+    #[test]
+    fn a_sealed_batch_reads_back() {
+        let batch = sample(Compression::None);
+        let header = BatchHeader::check(batch.bytes(), Some(1 << 33)).unwrap();
+        assert_eq!(
+            (header.count, header.producer_id, header.producer_epoch),
+            (51, 7, 2)
+        );
+        assert_eq!((header.base_timestamp, header.max_timestamp), (1_000, 1_049));
+        let records = Records::new(
+            &batch.bytes()[HEADER_BYTES..],
+            51,
+            header.base_offset,
+            1_000,
+            None,
+        );
+        records.clone().validate().unwrap();
+        let all: Vec<_> = records.collect();
+        assert_eq!(all.len(), 51);
+        assert_eq!((all[50].offset, all[50].timestamp), ((1 << 33) + 50, 900));
+        assert_eq!(
+            (all[50].key, all[50].value, all[50].headers().len()),
+            (None, None, 0)
+        );
+        let headers: Vec<_> = all[3].headers().collect();
+        assert_eq!(headers, [("h", None), ("name", Some(&b"x"[..]))]);
+    }
+
+    #[test]
+    fn lz4_is_the_frame_kafka_reads() {
+        let (plain, packed) = (sample(Compression::None), sample(Compression::Lz4));
+        assert!(packed.bytes().len() < plain.bytes().len() / 4);
+        let header = BatchHeader::check(packed.bytes(), None).unwrap();
+        assert_eq!(header.attributes & 7, COMPRESSION_LZ4);
+        let frame = &packed.bytes()[HEADER_BYTES..];
+        // Magic number; version 1, independent blocks, no checksums; 64 KiB blocks.
+        assert_eq!(frame[..6], [0x04, 0x22, 0x4d, 0x18, 0x60, 0x40]);
+        let mut out = Vec::new();
+        lz4_decompress(frame, &mut out).unwrap();
+        assert_eq!(out, plain.bytes()[HEADER_BYTES..]);
+        // The encoder is reused: the next frame must not depend on the one before.
+        assert_eq!(sample(Compression::Lz4).bytes(), packed.bytes());
+    }
+
+    #[test]
+    fn what_does_not_shrink_is_stored_plain() {
+        let mut builder = BatchBuilder::new(Compression::Lz4);
+        builder.push(0, None, Some(b"x"), &[]);
+        let batch = builder.seal(None).unwrap();
+        assert_eq!(batch.attributes, 0);
+    }
+
+    #[test]
+    fn the_marker_is_kafkas() {
+        let marker = SealedBatch::marker(3, 1, Outcome::Commit, 5);
+        assert_eq!(Outcome::of_marker(marker.bytes()), Some(Outcome::Commit));
+        assert_eq!(marker.bytes().len(), 78);
+        assert_eq!(i16::from_be_bytes([marker.bytes()[21], marker.bytes()[22]]), 0x30);
+        assert_eq!(
+            Outcome::of_marker(SealedBatch::marker(3, 1, Outcome::Abort, 5).bytes()),
+            Some(Outcome::Abort)
+        );
+    }
+
+    #[test]
+    fn an_empty_batch_is_refused() {
+        assert!(matches!(
+            BatchBuilder::new(Compression::None).seal(None),
+            Err(Error::EmptyBatch)
+        ));
+    }
+
+    #[test]
+    fn every_flipped_bit_is_found() {
+        let mut builder = BatchBuilder::new(Compression::None);
+        builder.push(1, Some(b"k"), Some(b"value"), &[]);
+        builder.push(2, Some(b"k"), Some(b"value"), &[]);
+        let mut batch = builder
+            .seal(Some(ProducerStamp {
+                id: 7,
+                epoch: 2,
+                sequence: 5,
+            }))
+            .unwrap();
+        batch.set_base_offset(42);
+        let good = batch.bytes().to_vec();
+        assert!(BatchHeader::check(&good, Some(42)).is_ok());
+        for bit in 0..good.len() * 8 {
+            let mut bad = good.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            // Bytes of a following batch, which a wrong length could reach into.
+            bad.extend_from_slice(&good);
+            assert!(
+                BatchHeader::check(&bad, Some(42)).is_err(),
+                "bit {bit} went unnoticed"
+            );
+        }
+        assert!(matches!(
+            BatchHeader::check(&good[..70], Some(42)),
+            Err(Defect::Short { .. })
+        ));
+    }
+}

@@ -1,0 +1,426 @@
+//! The broker: the handle everything begins at.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::oneshot;
+
+use crate::batch_builder::BatchBuilder;
+use crate::commit::Coordinator;
+use crate::data_dir::DataDir;
+use crate::error::{Error, Result};
+use crate::flusher::{Flusher, Reserved};
+use crate::group_offsets::{self, OffsetChange};
+use crate::log::{Log, LogId, Status};
+use crate::options::{BrokerOptions, LogSizes, TopicConfig};
+use crate::producer::Producer;
+use crate::producer_state::ProducerEntry;
+use crate::reader::{Isolation, Reader, Start, blocking};
+use crate::recovery_report::RecoveryReport;
+use crate::topic::{self, GROUP_OFFSETS_TOPIC, Topic, TopicInfo};
+
+/// An open broker. Clones are handles to the same one; it is closed by [`close`](Self::close), or when the last
+/// handle, producer and transaction is dropped.
+#[derive(Clone)]
+pub struct Broker {
+    shared: Arc<Shared>,
+}
+
+pub(crate) struct Shared {
+    pub(crate) options: BrokerOptions,
+    pub(crate) flusher: Arc<Flusher>,
+    pub(crate) coordinator: Arc<Coordinator>,
+    pub(crate) topics: RwLock<BTreeMap<String, Arc<Topic>>>,
+    /// Held while a topic is created or deleted.
+    pub(crate) catalog: tokio::sync::Mutex<()>,
+    pub(crate) producers: Mutex<HashMap<String, Arc<ProducerEntry>>>,
+    pub(crate) recovery: RecoveryReport,
+    pub(crate) closed: AtomicBool,
+    /// Unlocked last.
+    pub(crate) data_dir: Mutex<Option<DataDir>>,
+}
+
+/// The offsets that bound a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Offsets {
+    /// The first offset kept.
+    pub log_start: u64,
+    /// Everything before is durable and decided: where readers of committed data end.
+    pub last_stable: u64,
+    /// Everything before is durable.
+    pub high_watermark: u64,
+    /// The offset the next record gets.
+    pub end: u64,
+}
+
+impl Broker {
+    /// Opens the broker of a data directory, creating it if it is empty, and repairs what a crash left; see
+    /// [`recovery`](Self::recovery). Blocks for as long as that takes.
+    ///
+    /// # Errors
+    /// [`Error::Locked`], [`Error::Format`], [`Error::InvalidOption`], [`Error::Corrupt`] if the transaction log is
+    /// damaged, and those of the disk.
+    pub fn open(options: BrokerOptions) -> Result<Self> {
+        let sync = crate::flusher::sync_file(options.fsync);
+        Self::open_with(options, sync)
+    }
+
+    pub(crate) fn from_shared(shared: Shared) -> Self {
+        Self {
+            shared: Arc::new(shared),
+        }
+    }
+
+    /// What was found and done when the broker was opened.
+    pub fn recovery(&self) -> &RecoveryReport {
+        &self.shared.recovery
+    }
+
+    /// Creates a topic, durably.
+    ///
+    /// # Errors
+    /// [`Error::TopicExists`], [`Error::InvalidTopic`], [`Error::InvalidOption`] for a setting out of range.
+    pub async fn create_topic(&self, name: &str, config: TopicConfig) -> Result<TopicInfo> {
+        self.check_open()?;
+        let info = TopicInfo::new(name, config.partitions, config.settings)?;
+        let sizes = LogSizes::new(&self.shared.options, &info.settings)?;
+        let _catalog = self.shared.catalog.lock().await;
+        if self.topic(name).is_some() {
+            return Err(Error::TopicExists {
+                topic: name.to_owned(),
+            });
+        }
+        let topics = self.topics_dir()?;
+        let flusher = Arc::clone(&self.shared.flusher);
+        let topic = blocking(move || Topic::create(info, &topics, sizes, &flusher)).await?;
+        let info = topic.info.clone();
+        self.shared
+            .topics
+            .write()
+            .insert(info.name.clone(), Arc::new(topic));
+        Ok(info)
+    }
+
+    /// A topic by name.
+    pub fn topic(&self, name: &str) -> Option<TopicInfo> {
+        self.shared
+            .topics
+            .read()
+            .get(name)
+            .map(|topic| topic.info.clone())
+    }
+
+    /// All topics by name, the broker's own among them.
+    pub fn topics(&self) -> Vec<TopicInfo> {
+        self.shared
+            .topics
+            .read()
+            .values()
+            .map(|topic| topic.info.clone())
+            .collect()
+    }
+
+    /// Deletes a topic and its records, durably. Its readers and waiting appends get an error.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTopic`], [`Error::InternalTopic`].
+    pub async fn delete_topic(&self, name: &str) -> Result<()> {
+        self.check_open()?;
+        refuse_internal(name)?;
+        let _catalog = self.shared.catalog.lock().await;
+        let topic = self.shared.topics.read().get(name).cloned();
+        let topic = topic.ok_or_else(|| Error::UnknownTopic {
+            topic: name.to_owned(),
+        })?;
+        let topics = self.topics_dir()?;
+        let info = topic.info.clone();
+        blocking(move || info.mark_deleted(&topics)).await?;
+        self.shared.topics.write().remove(name);
+        for log in &topic.logs {
+            log.delete();
+        }
+        let (topics, info) = (self.topics_dir()?, topic.info.clone());
+        blocking(move || info.remove_deleted(&topics)).await
+    }
+
+    /// The offsets that bound a partition.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTopic`], [`Error::UnknownPartition`].
+    pub fn offsets(&self, topic: &str, partition: u32) -> Result<Offsets> {
+        let log = self.log(topic, partition)?;
+        let end = log.end();
+        let now = log.now();
+        Ok(Offsets {
+            log_start: now.log_start,
+            last_stable: now.stable.offset,
+            high_watermark: now.high.offset,
+            end: end.max(now.high.offset),
+        })
+    }
+
+    /// Appends a batch outside any transaction, and returns the offset of its first record once it is durable
+    /// (invariant 1). Waits for room among the bytes in flight first; dropped after that, the batch may be written.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTopic`], [`Error::DiskFull`], [`Error::LogFailed`] and others.
+    pub async fn append(&self, topic: &str, partition: u32, batch: BatchBuilder) -> Result<u64> {
+        let log = self.writable_log(topic, partition)?;
+        let reserved = self.reserve(batch.bytes()).await;
+        let mut sealed = batch.seal(None)?;
+        let appended = log.append(&mut sealed, reserved.hand_over())?;
+        drop(sealed);
+        let (done, durable) = oneshot::channel();
+        let told = move |result| {
+            // Nobody listens only if the future was dropped.
+            let _ = done.send(result);
+        };
+        log.when_durable(appended.next, Box::new(told));
+        durable.await.map_err(|_| Error::Closed)??;
+        Ok(appended.base)
+    }
+
+    /// The next instance of the producer `transactional_id`: the one before is fenced, and a transaction it left open
+    /// is aborted (invariant 9). Ids and epochs survive restarts.
+    ///
+    /// # Errors
+    /// [`Error::CommitUnknown`], [`Error::DiskFull`], [`Error::LogFailed`].
+    pub async fn producer(&self, transactional_id: &str) -> Result<Producer> {
+        self.check_open()?;
+        let entry = {
+            let mut producers = self.shared.producers.lock();
+            let new = || Arc::new(ProducerEntry::new(transactional_id, None));
+            Arc::clone(producers.entry(transactional_id.to_owned()).or_insert_with(new))
+        };
+        Producer::take_over(self.clone(), entry).await
+    }
+
+    /// Commits the next offsets to read of a consumer group outside any transaction; durable when it returns.
+    ///
+    /// # Errors
+    /// [`Error::DiskFull`], [`Error::LogFailed`].
+    pub async fn commit_group_offsets(&self, group: &str, offsets: &[(&str, u32, u64)]) -> Result<()> {
+        self.change_group_offsets(group_offsets::changes(group, offsets))
+            .await
+    }
+
+    /// Deletes all offsets of a group, durably.
+    ///
+    /// # Errors
+    /// [`Error::DiskFull`], [`Error::LogFailed`].
+    pub async fn delete_group_offsets(&self, group: &str) -> Result<()> {
+        let delete = |(topic, partition)| OffsetChange {
+            group: group.to_owned(),
+            topic,
+            partition,
+            next: None,
+        };
+        let changes = self.group_offsets(group).into_keys().map(delete).collect();
+        self.change_group_offsets(changes).await
+    }
+
+    async fn change_group_offsets(&self, changes: Vec<OffsetChange>) -> Result<()> {
+        self.check_open()?;
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let batch = group_offsets::encode(&changes)?;
+        let reserved = self.reserve(batch.bytes()).await;
+        let coordinator = Arc::clone(&self.shared.coordinator);
+        let log = Arc::clone(&coordinator.offsets.log);
+        let appended = log.append(&mut batch.seal(None)?, reserved.hand_over())?;
+        let (done, durable) = oneshot::channel();
+        let told = move |result: Result<()>| {
+            if result.is_ok() {
+                coordinator.offsets.apply(&changes, appended.base);
+            }
+            let _ = done.send(result);
+        };
+        log.when_durable(appended.next, Box::new(told));
+        durable.await.map_err(|_| Error::Closed)?
+    }
+
+    /// The committed offsets of a group: the next offset to read, by topic and partition.
+    pub fn group_offsets(&self, group: &str) -> BTreeMap<(String, u32), u64> {
+        self.shared.coordinator.offsets.of(group)
+    }
+
+    /// The groups that have offsets.
+    pub fn groups(&self) -> Vec<String> {
+        self.shared.coordinator.offsets.groups()
+    }
+
+    /// Reads a partition. `from` is a [`Start`] or an offset.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTopic`], [`Error::UnknownPartition`], [`Error::OffsetOutOfRange`].
+    pub fn reader(
+        &self,
+        topic: &str,
+        partition: u32,
+        from: impl Into<Start>,
+        isolation: Isolation,
+    ) -> Result<Reader> {
+        self.check_open()?;
+        Reader::new(self.log(topic, partition)?, from.into(), isolation)
+    }
+
+    /// Closes the broker: takes no more writes, ends what is under way, syncs everything, and writes checkpoints, so
+    /// that opening it again has nothing to repair. Open transactions are aborted. Other handles get
+    /// [`Error::Closed`] from then on.
+    ///
+    /// # Errors
+    /// The first failure of a log; all are closed even so.
+    pub async fn close(&self) -> Result<()> {
+        if self.shared.closed.swap(true, Ordering::SeqCst) {
+            return Ok(());
+        }
+        let _catalog = self.shared.catalog.lock().await;
+        let producers: Vec<_> = self.shared.producers.lock().values().cloned().collect();
+        for entry in producers {
+            entry.settle().await;
+            entry.abort_open();
+        }
+        let mut closing = Vec::new();
+        for log in self.shared.logs() {
+            let (done, closed) = oneshot::channel();
+            let told = move |result| {
+                let _ = done.send(result);
+            };
+            log.close(Box::new(told));
+            closing.push(closed);
+        }
+        let mut result = Ok(());
+        for closed in closing {
+            let closed = closed.await.unwrap_or(Err(Error::Closed));
+            result = result.and(closed);
+        }
+        let shared = Arc::clone(&self.shared);
+        blocking(move || {
+            shared.flusher.stop();
+            shared.data_dir.lock().take();
+            Ok(())
+        })
+        .await?;
+        result
+    }
+
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.shared.closed.load(Ordering::SeqCst) {
+            Err(Error::Closed)
+        } else {
+            Ok(())
+        }
+    }
+
+    pub(crate) fn coordinator(&self) -> &Arc<Coordinator> {
+        &self.shared.coordinator
+    }
+
+    fn topics_dir(&self) -> Result<std::path::PathBuf> {
+        self.shared
+            .data_dir
+            .lock()
+            .as_ref()
+            .map(DataDir::topics)
+            .ok_or(Error::Closed)
+    }
+
+    pub(crate) fn log(&self, topic: &str, partition: u32) -> Result<Arc<Log>> {
+        let topics = self.shared.topics.read();
+        let found = topics.get(topic).ok_or_else(|| Error::UnknownTopic {
+            topic: topic.to_owned(),
+        })?;
+        found
+            .logs
+            .get(partition as usize)
+            .cloned()
+            .ok_or_else(|| Error::UnknownPartition {
+                topic: topic.to_owned(),
+                partition,
+                partitions: found.info.partitions,
+            })
+    }
+
+    /// A log users may write to.
+    pub(crate) fn writable_log(&self, topic: &str, partition: u32) -> Result<Arc<Log>> {
+        self.check_open()?;
+        refuse_internal(topic)?;
+        self.log(topic, partition)
+    }
+
+    /// Takes room among the bytes in flight (invariant 6).
+    pub(crate) async fn reserve(&self, bytes: usize) -> Reserved<'_> {
+        let flush = || {
+            for log in self.shared.logs() {
+                log.schedule_if_dirty();
+            }
+        };
+        self.shared.flusher.in_flight.reserve(bytes, flush).await
+    }
+}
+
+fn refuse_internal(topic: &str) -> Result<()> {
+    if topic == GROUP_OFFSETS_TOPIC {
+        return Err(Error::InternalTopic {
+            topic: topic.to_owned(),
+        });
+    }
+    Ok(())
+}
+
+impl Shared {
+    /// All logs, the transaction log last.
+    pub(crate) fn logs(&self) -> Vec<Arc<Log>> {
+        let topics = self.topics.read();
+        let mut logs: Vec<_> = topics
+            .values()
+            .flat_map(|topic| topic.logs.iter().cloned())
+            .collect();
+        logs.push(Arc::clone(&self.coordinator.transactions.log));
+        logs
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // What is written is synced even so, and readers that outlive the broker are told.
+        for log in self.logs() {
+            drop(log.retire(Status::Closed));
+        }
+        self.flusher.stop();
+    }
+}
+
+impl Topic {
+    /// Makes a topic: its logs first, then what makes it exist.
+    pub(crate) fn create(
+        info: TopicInfo,
+        topics: &std::path::Path,
+        sizes: LogSizes,
+        flusher: &Arc<Flusher>,
+    ) -> Result<Self> {
+        let dir = info.dir(topics);
+        let open = |partition: u32| {
+            let id = LogId {
+                topic: info.name.as_str().into(),
+                topic_id: info.id,
+                partition,
+            };
+            let (log, _) = Log::open(dir.join(partition.to_string()), id, sizes, flusher)?;
+            Ok(log)
+        };
+        let logs = (0..info.partitions).map(open).collect::<Result<Vec<_>>>();
+        match logs.and_then(|logs| info.store(topics).map(|()| logs)) {
+            Ok(logs) => Ok(Self { info, logs }),
+            Err(e) => {
+                // Without its metadata it does not exist; the next start removes what stays.
+                let _ = topic::remove(&dir);
+                Err(e)
+            }
+        }
+    }
+}

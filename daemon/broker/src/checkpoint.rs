@@ -1,0 +1,75 @@
+//! The checkpoint of a partition: up to where its log is known to be on disk, and the state at that point.
+//!
+//! It is replaced whole after a sync, when a segment was closed, every `checkpoint_bytes`, and on a clean stop. The
+//! file is described in [`layout`](crate::layout#checkpoints).
+//! Everything in it can be rebuilt by reading the whole log; what it gives is that recovery reads only what comes
+//! after it, and that damage before it is told apart from a torn tail.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::batch::crc32c;
+use crate::durable_file::replace;
+use crate::error::{Error, Result};
+use crate::transaction_state::{AbortedRange, Mark, OpenTransaction};
+
+/// A closed segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SealedSegment {
+    pub(crate) base: u64,
+    /// The offset after its last record.
+    pub(crate) next: u64,
+    /// Its size in bytes.
+    pub(crate) size: u64,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Checkpoint {
+    pub(crate) log_start: u64,
+    /// Everything before is on disk.
+    pub(crate) durable: Mark,
+    /// The closed segments before `durable`.
+    pub(crate) sealed: Vec<SealedSegment>,
+    pub(crate) open: Vec<(i64, OpenTransaction)>,
+    pub(crate) aborted: Vec<AbortedRange>,
+}
+
+/// What there is of a checkpoint.
+pub(crate) enum Stored {
+    /// None was written yet.
+    Missing,
+    /// It is there and does not read, for this reason.
+    Damaged(String),
+    Good(Checkpoint),
+}
+
+fn path(dir: &Path) -> PathBuf {
+    dir.join("checkpoint")
+}
+
+impl Checkpoint {
+    pub(crate) fn store(&self, dir: &Path) -> Result<()> {
+        let path = path(dir);
+        let json = serde_json::to_vec(self).map_err(|e| Error::io("encode", &path, e.into()))?;
+        let mut bytes = format!("{:08x}\n", crc32c(&json)).into_bytes();
+        bytes.extend_from_slice(&json);
+        replace(&path, &bytes)
+    }
+
+    pub(crate) fn load(dir: &Path) -> Result<Stored> {
+        let path = path(dir);
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Stored::Missing),
+            Err(e) => return Err(Error::io("read", &path, e)),
+        };
+        let Some((crc, json)) = bytes.split_at_checked(9) else {
+            return Ok(Stored::Damaged("it is cut short".to_owned()));
+        };
+        if crc != format!("{:08x}\n", crc32c(json)).as_bytes() {
+            return Ok(Stored::Damaged("its checksum does not match".to_owned()));
+        }
+        Ok(serde_json::from_slice(json).map_or_else(|e| Stored::Damaged(e.to_string()), Stored::Good))
+    }
+}

@@ -1,0 +1,248 @@
+//! What can go wrong, what it was about, and what to do next.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The result of every fallible call of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A failure of the broker. Cloneable, since one failed sync answers every append that waited for it.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Another process (or another handle of this one) has the directory open.
+    #[error(
+        "the data directory {} is in use by {}; stop it, or choose another directory",
+        dir.display(),
+        pid.map_or_else(|| "another process".to_owned(), |pid| format!("the process with pid {pid}"))
+    )]
+    Locked {
+        /// The data directory.
+        dir: PathBuf,
+        /// The process that wrote the lock file, if it could be read.
+        pid: Option<u32>,
+    },
+
+    /// The directory was written by a newer version.
+    #[error(
+        "the data directory {} has format {found:?}, this version reads up to {supported}; use the version that wrote it or a newer one",
+        dir.display()
+    )]
+    Format {
+        /// The data directory.
+        dir: PathBuf,
+        /// What its format file says.
+        found: String,
+        /// The newest format this version reads.
+        supported: u32,
+    },
+
+    /// An input or output error outside the cases below.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was being done, as a verb phrase.
+        action: &'static str,
+        /// To which file or directory.
+        path: PathBuf,
+        /// What the system answered.
+        #[source]
+        source: Arc<io::Error>,
+    },
+
+    /// No space to write to. Nothing of the rejected write stays; reads go on, and writes work again once there is
+    /// space.
+    #[error(
+        "no space left to write {} ({free} bytes free): free or add space; the write was rejected and nothing else is affected",
+        path.display()
+    )]
+    DiskFull {
+        /// The file that could not grow.
+        path: PathBuf,
+        /// Bytes free to this process on that file system.
+        free: u64,
+    },
+
+    /// A log stopped taking writes, because the system could not say whether earlier ones are on disk.
+    #[error("the log {} takes no writes since it failed: {reason}; check the disk, then restart", path.display())]
+    LogFailed {
+        /// The directory of the log.
+        path: PathBuf,
+        /// The first failure.
+        reason: Arc<str>,
+    },
+
+    /// Stored bytes that were durable are damaged or missing.
+    #[error(
+        "{} is damaged at byte {position} (offset {offset} of {topic}-{partition}): {reason}; restore the file from a copy or seek past the segment",
+        path.display()
+    )]
+    Corrupt {
+        /// The topic.
+        topic: Arc<str>,
+        /// The partition.
+        partition: u32,
+        /// The damaged file.
+        path: PathBuf,
+        /// Byte position in the file.
+        position: u64,
+        /// The offset that was being read.
+        offset: u64,
+        /// What is wrong.
+        reason: Arc<str>,
+    },
+
+    /// No such topic.
+    #[error("there is no topic {topic:?}; create it first")]
+    UnknownTopic {
+        /// The name asked for.
+        topic: String,
+    },
+
+    /// The topic has fewer partitions.
+    #[error("topic {topic:?} has partitions 0 to {}, not {partition}", partitions - 1)]
+    UnknownPartition {
+        /// The topic.
+        topic: String,
+        /// The partition asked for.
+        partition: u32,
+        /// How many it has.
+        partitions: u32,
+    },
+
+    /// The topic was deleted while in use.
+    #[error("topic {topic:?} was deleted")]
+    TopicDeleted {
+        /// The topic.
+        topic: String,
+    },
+
+    /// A topic of that name is there already.
+    #[error("topic {topic:?} exists already")]
+    TopicExists {
+        /// The topic.
+        topic: String,
+    },
+
+    /// A topic cannot be created as asked.
+    #[error("cannot create topic {topic:?}: {reason}")]
+    InvalidTopic {
+        /// The name asked for.
+        topic: String,
+        /// What is wrong with the request.
+        reason: String,
+    },
+
+    /// The topic holds the broker's own state and is written by it alone.
+    #[error("topic {topic:?} is kept by the broker itself and can only be read")]
+    InternalTopic {
+        /// The topic.
+        topic: String,
+    },
+
+    /// The offset is not in the log.
+    #[error("offset {offset} is not in {topic}-{partition}, which holds {log_start} to {end} (exclusive)")]
+    OffsetOutOfRange {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: u32,
+        /// The offset asked for.
+        offset: u64,
+        /// The first offset kept.
+        log_start: u64,
+        /// The offset the next durable record will follow.
+        end: u64,
+    },
+
+    /// A newer instance of this producer took over (invariant 9).
+    #[error(
+        "producer {transactional_id:?} with epoch {epoch} was fenced by a newer instance (epoch {current}); stop this one"
+    )]
+    Fenced {
+        /// The producer's transactional id.
+        transactional_id: Arc<str>,
+        /// The epoch of the instance that called.
+        epoch: i16,
+        /// The epoch of the live instance.
+        current: i16,
+    },
+
+    /// A producer has one transaction at a time.
+    #[error("producer {transactional_id:?} has a transaction under way; finish it before beginning another")]
+    TransactionOpen {
+        /// The producer's transactional id.
+        transactional_id: Arc<str>,
+    },
+
+    /// A transaction was used after it ended.
+    #[error("the transaction of producer {transactional_id:?} has ended already")]
+    TransactionEnded {
+        /// The producer's transactional id.
+        transactional_id: Arc<str>,
+    },
+
+    /// The disk failed while committing and could not be told to forget it: the next start decides.
+    #[error(
+        "whether the transaction of producer {transactional_id:?} is committed is unknown until the broker is opened again: {reason}"
+    )]
+    CommitUnknown {
+        /// The producer's transactional id.
+        transactional_id: Arc<str>,
+        /// The failure that prevented the decision.
+        reason: Arc<str>,
+    },
+
+    /// A batch without records cannot be stored.
+    #[error("a batch needs at least one record")]
+    EmptyBatch,
+
+    /// The batch is larger than any log takes.
+    #[error("a batch of {bytes} bytes is over the limit of {limit}; split it")]
+    BatchTooLarge {
+        /// Its size, uncompressed.
+        bytes: usize,
+        /// The largest size.
+        limit: usize,
+    },
+
+    /// An option or a topic setting is out of range.
+    #[error("{name} = {value:?} is not valid: {allowed}")]
+    InvalidOption {
+        /// The option's name.
+        name: &'static str,
+        /// The value given.
+        value: String,
+        /// What is allowed.
+        allowed: &'static str,
+    },
+
+    /// The broker was closed.
+    #[error("the broker is closed")]
+    Closed,
+}
+
+impl Error {
+    pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
+        Self::Io {
+            action,
+            path: path.to_owned(),
+            source: Arc::new(source),
+        }
+    }
+
+    /// The error of a failed write: [`Error::DiskFull`] where space (or quota, or file size) ran out.
+    pub(crate) fn write(action: &'static str, path: &Path, source: io::Error) -> Self {
+        use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+        if matches!(source.kind(), StorageFull | QuotaExceeded | FileTooLarge) {
+            let dir = path.parent().unwrap_or(path);
+            let free = rustix::fs::statvfs(dir).map_or(0, |fs| fs.f_bavail * fs.f_frsize);
+            Self::DiskFull {
+                path: path.to_owned(),
+                free,
+            }
+        } else {
+            Self::io(action, path, source)
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! What a read gives: the bytes of some batches, checked, and the records in them.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use crate::batch::{BatchHeader, COMPRESSION_LZ4, COMPRESSION_MASK, Defect, HEADER_BYTES, LOG_APPEND_TIME};
+use crate::compression::lz4_decompress;
+use crate::record::{RecordView, Records};
+
+/// Records read at one go. Everything is checked when it is read: iterating cannot fail.
+#[derive(Debug, Clone)]
+pub struct Fetched {
+    data: Bytes,
+    /// The records of the compressed batches, decompressed, one batch after the other.
+    inflated: Bytes,
+    batches: Vec<BatchSpan>,
+    /// Records before are not wanted: the reader began within a batch.
+    from: u64,
+    next: u64,
+}
+
+#[derive(Debug, Clone)]
+struct BatchSpan {
+    header: BatchHeader,
+    /// Where the records are: in `inflated` if compressed, else in `data`.
+    records: Range<usize>,
+}
+
+impl BatchSpan {
+    fn compressed(&self) -> bool {
+        self.header.attributes & COMPRESSION_MASK != 0
+    }
+}
+
+impl Fetched {
+    /// The records in order of their offsets, borrowed from this.
+    pub fn records(&self) -> impl Iterator<Item = RecordView<'_>> {
+        self.batches
+            .iter()
+            .flat_map(|span| self.batch_records(span))
+            .skip_while(|r| r.offset < self.from)
+    }
+
+    fn batch_records(&self, span: &BatchSpan) -> Records<'_> {
+        let bytes = if span.compressed() {
+            &self.inflated
+        } else {
+            &self.data
+        };
+        let header = &span.header;
+        let append_time = (header.attributes & LOG_APPEND_TIME != 0).then_some(header.max_timestamp);
+        let records = &bytes[span.records.clone()];
+        Records::new(
+            records,
+            header.count,
+            header.base_offset,
+            header.base_timestamp,
+            append_time,
+        )
+    }
+
+    /// How many records [`records`](Self::records) gives.
+    pub fn len(&self) -> usize {
+        let all: usize = self.batches.iter().map(|span| span.header.count as usize).sum();
+        let first = self
+            .batches
+            .first()
+            .map_or(self.from, |span| span.header.base_offset);
+        all - self.from.saturating_sub(first) as usize
+    }
+
+    /// Whether there are none; a reader never gives that.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The batches as they are stored, with those that [`records`](Self::records) leaves out: markers, aborted ones,
+    /// and records before the position the reader was set to.
+    pub fn data(&self) -> &Bytes {
+        &self.data
+    }
+
+    /// The offset to go on at.
+    pub fn next_offset(&self) -> u64 {
+        self.next
+    }
+}
+
+/// Gathers batches into a [`Fetched`].
+pub(crate) struct Gather {
+    batches: Vec<BatchSpan>,
+    inflated: Vec<u8>,
+    budget: usize,
+}
+
+/// Whether a batch was taken.
+pub(crate) enum Taken {
+    Yes,
+    /// It would go over the budget of decompressed bytes.
+    Full,
+}
+
+impl Gather {
+    /// `budget` bounds the decompressed bytes, the first batch aside.
+    pub(crate) fn new(budget: usize) -> Self {
+        Self {
+            batches: Vec::new(),
+            inflated: Vec::new(),
+            budget,
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.batches.is_empty()
+    }
+
+    /// Adds the batch at `start` of `data`, whose CRC is checked already.
+    pub(crate) fn take(&mut self, header: BatchHeader, data: &[u8], start: usize) -> Result<Taken, Defect> {
+        let body = start + HEADER_BYTES..start + header.length;
+        let records = match header.attributes & COMPRESSION_MASK {
+            0 => body.clone(),
+            COMPRESSION_LZ4 => {
+                let before = self.inflated.len();
+                lz4_decompress(&data[body.clone()], &mut self.inflated)?;
+                if self.inflated.len() > self.budget && !self.batches.is_empty() {
+                    self.inflated.truncate(before);
+                    return Ok(Taken::Full);
+                }
+                before..self.inflated.len()
+            }
+            other => return Err(Defect::Compression(other)),
+        };
+        let span = BatchSpan { header, records };
+        let bytes = if span.compressed() {
+            &self.inflated[..]
+        } else {
+            data
+        };
+        Records::new(
+            &bytes[span.records.clone()],
+            header.count,
+            header.base_offset,
+            0,
+            None,
+        )
+        .validate()?;
+        self.batches.push(span);
+        Ok(Taken::Yes)
+    }
+
+    pub(crate) fn finish(self, data: Bytes, from: u64, next: u64) -> Fetched {
+        Fetched {
+            data,
+            inflated: self.inflated.into(),
+            batches: self.batches,
+            from,
+            next,
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! The files, byte by byte. This module holds documentation only.
+//!
+//! ```text
+//! lock                                the pid of the process that has the directory open; the lock itself is flock(2)
+//! format                              "tidewater-log 1\n"; a newer number is refused
+//! topics/<topic id>/topic.json        id, name, partitions, settings; the topic exists once this file does
+//! topics/<topic id>.deleted/          a deleted topic whose files are not all removed yet
+//! topics/<topic id>/<partition>/
+//!     00000000000000000000.log        a segment: batches, one after the other; named by the offset of its first record
+//!     00000000000000000000.index      its sparse offset index
+//!     checkpoint                      up to where the log is known to be on disk, and the state there
+//! transactions/                       the transaction log: a log like that of a partition
+//! ```
+//! All integers are big-endian.
+//!
+//! # Batches
+//! Kafka's record batch, magic 2.
+//!
+//! | bytes | field | here |
+//! |---|---|---|
+//! | 0..8 | base offset | set when appended; not under the CRC |
+//! | 8..12 | batch length | bytes after this field; not under the CRC |
+//! | 12..16 | partition leader epoch | always 0: one broker leads for ever; not under the CRC |
+//! | 16 | magic | 2; not under the CRC |
+//! | 17..21 | CRC-32C | of bytes 21 to the end |
+//! | 21..23 | attributes | bits 0-2 compression (0 none, 3 LZ4), 3 log-append time, 4 transactional, 5 control |
+//! | 23..27 | last offset delta | record count − 1 |
+//! | 27..35 | base timestamp | of the first record, milliseconds since 1970 |
+//! | 35..43 | max timestamp | |
+//! | 43..51 | producer id | −1 outside transactions |
+//! | 51..53 | producer epoch | −1 outside transactions |
+//! | 53..57 | base sequence | the instance's count of records in this partition before, modulo 2^31; −1 outside transactions and in markers |
+//! | 57..61 | record count | |
+//! | 61.. | records | if compressed, one LZ4 frame of independent 64 KiB blocks |
+//!
+//! A *marker* ends a transaction: a batch with the transactional and control bits and one record, whose key is version
+//! 0 (i16) and type (i16; 0 abort, 1 commit), and whose value is version 0 (i16) and coordinator epoch 0 (i32).
+//!
+//! # Records
+//! A sequence of zigzag varints and bytes:
+//!
+//! | field | |
+//! |---|---|
+//! | varint | bytes of the record after this field |
+//! | 1 byte | attributes, 0 |
+//! | varint | timestamp − base timestamp |
+//! | varint | offset − base offset |
+//! | varint, bytes | length of the key and the key; −1 for none |
+//! | varint, bytes | length of the value and the value; −1 for none |
+//! | varint | header count; then for each: |
+//! | varint, bytes | length of the name and the name, UTF-8 |
+//! | varint, bytes | length of the value and the value; −1 for none |
+//!
+//! # Indexes
+//! Entries of 8 bytes, Kafka's: offset − base offset of the segment (u32), byte position (u32), both rising. An entry
+//! for each batch that begins at least `index.interval.bytes` after the entry before, or after the segment's begin.
+//! Not synced; a missing, short or wrong index is rebuilt.
+//!
+//! # Checkpoints
+//! CRC-32C of the rest as 8 hexadecimal digits, a newline, then JSON:
+//!
+//! | key | |
+//! |---|---|
+//! | `log_start` | the first offset kept |
+//! | `durable` | `{offset, segment, position}`: everything before is on disk |
+//! | `sealed` | the closed segments: `{base, next, size}`, first offset, offset after the last, bytes |
+//! | `open` | `[producer id, {epoch, first: {offset, segment, position}}]` for each transaction without marker |
+//! | `aborted` | `{producer_id, first, last, stable}`, the fields of Kafka's transaction index |
+//!
+//! # The transaction log
+//! Its records have no key. Their values:
+//!
+//! | kind | byte 0 | then |
+//! |---|---|---|
+//! | reset | 0 | next producer id (i64): all records before are void, what still holds follows in the same batch |
+//! | producer | 1 | producer id (i64), epoch (i16), transactional id (UTF-8, to the end) |
+//! | commit | 2 | transaction, partition count (u32), partitions |
+//! | abort | 3 | transaction: a commit record before does not count |
+//!
+//! A transaction is producer id (i64), epoch (i16) and its number under that epoch (u64). A partition is topic id (16
+//! bytes), partition (u32), the transaction's first offset there (u64), batch count (u32), and for each batch that was
+//! not known to be durable: base offset (u64), last offset (u64), CRC (u32).
+//!
+//! # Group offsets
+//! Kafka's records, in the topic `__consumer_offsets`. Key: version 1 (i16), group and topic (i16 length and UTF-8
+//! each), partition (i32). Value: version 3 (i16), offset (i64), leader epoch −1 (i32), metadata "" (i16 length 0),
+//! commit timestamp in milliseconds (i64); null where the offset is deleted.

@@ -1,0 +1,325 @@
+//! The log of one partition: its segments, its end, and appending to it.
+//!
+//! One lock guards the state; a batch is written to the page cache under it, so batches lie in the file in the order
+//! of their offsets (invariant 5). Syncing is in [`log_sync`](crate::log_sync), reading in
+//! [`log_read`](crate::log_read), ending transactions in [`log_transactions`](crate::log_transactions), opening in
+//! [`log_recovery`](crate::log_recovery).
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard, RwLock};
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use crate::batch::Outcome;
+use crate::batch_builder::SealedBatch;
+use crate::checkpoint::SealedSegment;
+use crate::error::{Error, Result};
+use crate::flusher::{Completion, Flusher};
+use crate::offset_index::OffsetIndex;
+use crate::options::LogSizes;
+use crate::segment::{index_path, log_path};
+use crate::transaction_state::{AbortedRanges, BatchInfo, BatchKind, Mark, OpenTransactions};
+
+/// Unsynced bytes at which a log of open transactions is synced before they commit.
+const LAZY_BYTES: u64 = 1 << 20;
+
+/// Which partition a log is.
+#[derive(Debug, Clone)]
+pub(crate) struct LogId {
+    pub(crate) topic: Arc<str>,
+    pub(crate) topic_id: Uuid,
+    pub(crate) partition: u32,
+}
+
+pub(crate) struct Log {
+    pub(crate) id: LogId,
+    pub(crate) dir: PathBuf,
+    pub(crate) sizes: LogSizes,
+    pub(crate) flusher: Arc<Flusher>,
+    pub(crate) state: Mutex<LogState>,
+    /// Changed only under the lock of `state`, and before readers may see the range.
+    pub(crate) aborted: RwLock<AbortedRanges>,
+    pub(crate) visible: watch::Sender<Visible>,
+}
+
+/// What readers may see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Visible {
+    pub(crate) log_start: u64,
+    /// The high watermark: everything before is on disk (invariant 1).
+    pub(crate) high: Mark,
+    /// The last stable offset: everything before is on disk and decided.
+    pub(crate) stable: Mark,
+    pub(crate) status: Status,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Status {
+    Live,
+    Deleted,
+    Closed,
+}
+
+pub(crate) struct LogState {
+    pub(crate) sealed: Vec<SealedSegment>,
+    pub(crate) active: ActiveSegment,
+    pub(crate) log_start: u64,
+    /// The offset of the next record.
+    pub(crate) end: u64,
+    pub(crate) durable: Mark,
+    pub(crate) open: OpenTransactions,
+    /// Markers of decided transactions that found no space; written before anything else is.
+    pub(crate) pending_markers: VecDeque<(i64, i16, Outcome)>,
+    pub(crate) sync: SyncState,
+    pub(crate) status: Status,
+    /// The first failure of the disk, after which nothing more is written.
+    pub(crate) failed: Option<Arc<str>>,
+    /// Damaged segments by base offset, and what is wrong with each.
+    pub(crate) quarantined: BTreeMap<u64, Arc<str>>,
+}
+
+pub(crate) struct ActiveSegment {
+    pub(crate) base: u64,
+    pub(crate) file: Arc<File>,
+    pub(crate) path: PathBuf,
+    /// Its size, where the next batch goes.
+    pub(crate) position: u64,
+    pub(crate) index: OffsetIndex,
+}
+
+/// What is to be synced, and who waits for it.
+#[derive(Default)]
+pub(crate) struct SyncState {
+    /// Closed segments that are not synced yet.
+    pub(crate) closed_files: Vec<(Arc<File>, PathBuf)>,
+    /// A segment was created since the directory was synced.
+    pub(crate) dir_changed: bool,
+    /// Bytes written since the last sync began.
+    pub(crate) bytes: u64,
+    /// Bytes of the in-flight budget these hold.
+    pub(crate) held: usize,
+    pub(crate) queued: bool,
+    pub(crate) running: bool,
+    /// By the offset that must be durable.
+    pub(crate) waiters: Vec<(u64, Completion)>,
+    pub(crate) since_checkpoint: u64,
+    pub(crate) checkpoint_due: bool,
+    /// One is being written; the next waits for it, so that they are stored in order.
+    pub(crate) checkpointing: bool,
+    pub(crate) after_checkpoint: Vec<Completion>,
+    /// Segments before the log's start, removed once a checkpoint says so.
+    pub(crate) obsolete: Vec<u64>,
+}
+
+/// Where a batch went.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Appended {
+    pub(crate) base: u64,
+    /// The offset after its last record.
+    pub(crate) next: u64,
+}
+
+impl Log {
+    /// Writes a batch at the end; [`when_durable`](Self::when_durable) tells when it is on disk. `held` are the bytes
+    /// of the in-flight budget it takes; on an error they are released.
+    ///
+    /// It is not queued for syncing yet, so that a transaction of many batches costs few syncs, unless much has
+    /// gathered or somebody waits for the budget.
+    pub(crate) fn append(self: &Arc<Self>, batch: &mut SealedBatch, held: usize) -> Result<Appended> {
+        let mut state = self.state.lock();
+        let written = self
+            .write_pending_markers(&mut state)
+            .and_then(|()| self.write(&mut state, batch));
+        if written.is_err() {
+            drop(state);
+            self.flusher.in_flight.release(held);
+            return written;
+        }
+        state.sync.held += held;
+        if state.sync.bytes >= LAZY_BYTES || self.flusher.in_flight.contended() {
+            self.schedule(&mut state);
+        }
+        written
+    }
+
+    /// Whether the log takes writes.
+    pub(crate) fn writable(&self, state: &LogState) -> Result<()> {
+        if let Some(reason) = &state.failed {
+            return Err(Error::LogFailed {
+                path: self.dir.clone(),
+                reason: Arc::clone(reason),
+            });
+        }
+        self.readable(state.status)
+    }
+
+    pub(crate) fn readable(&self, status: Status) -> Result<()> {
+        match status {
+            Status::Live => Ok(()),
+            Status::Deleted => Err(Error::TopicDeleted {
+                topic: self.id.topic.to_string(),
+            }),
+            Status::Closed => Err(Error::Closed),
+        }
+    }
+
+    /// Writes a batch to the page cache and follows it in the state.
+    pub(crate) fn write(&self, state: &mut LogState, batch: &mut SealedBatch) -> Result<Appended> {
+        self.writable(state)?;
+        let bytes = batch.bytes().len() as u64;
+        if state.active.position > 0 && state.active.position + bytes > self.sizes.segment_bytes {
+            self.roll(state)?;
+        }
+        let mark = state.end_mark();
+        batch.set_base_offset(mark.offset);
+        if let Err(e) = state.active.file.write_all_at(batch.bytes(), mark.position) {
+            return Err(self.undo_write(state, e));
+        }
+        state.active.index.note(mark.offset, mark.position);
+        state.active.position += bytes;
+        state.end += u64::from(batch.count);
+        state.sync.bytes += bytes;
+        state.sync.since_checkpoint += bytes;
+
+        let kind = match (batch.is_control(), batch.is_transactional()) {
+            (true, _) => Outcome::of_marker(batch.bytes()).map_or(BatchKind::Plain, BatchKind::Marker),
+            (false, true) => BatchKind::Data,
+            (false, false) => BatchKind::Plain,
+        };
+        let info = BatchInfo {
+            producer_id: batch.producer.id,
+            producer_epoch: batch.producer.epoch,
+            kind,
+        };
+        if let Some(range) = state.open.follow(&info, mark) {
+            self.aborted.write().0.push(range);
+        }
+        Ok(Appended {
+            base: mark.offset,
+            next: state.end,
+        })
+    }
+
+    /// Takes back a write that failed part-way. If even that fails, what is in the file is unknown and the log stops.
+    fn undo_write(&self, state: &mut LogState, error: std::io::Error) -> Error {
+        if let Err(e) = state.active.file.set_len(state.active.position) {
+            let reason = format!("a write failed ({error}) and could not be undone ({e})");
+            return self.fail(state, reason);
+        }
+        Error::write("write", &state.active.path, error)
+    }
+
+    /// Stops the log: it takes no more writes until it is opened again.
+    pub(crate) fn fail(&self, state: &mut LogState, reason: String) -> Error {
+        tracing::error!(topic = %self.id.topic, partition = self.id.partition, %reason, "log failed");
+        let reason: Arc<str> = reason.into();
+        state.failed.get_or_insert_with(|| Arc::clone(&reason));
+        Error::LogFailed {
+            path: self.dir.clone(),
+            reason,
+        }
+    }
+
+    /// Closes the active segment and begins the next.
+    fn roll(&self, state: &mut LogState) -> Result<()> {
+        let base = state.end;
+        let next = self.create_segment(base)?;
+        let mut closed = std::mem::replace(&mut state.active, next);
+        // The index can be rebuilt: failing to write it is no reason to refuse the batch.
+        if let Err(e) = closed.index.store(&index_path(&self.dir, closed.base)) {
+            tracing::debug!(path = %closed.path.display(), error = %e, "index not written");
+        }
+        state.sealed.push(SealedSegment {
+            base: closed.base,
+            next: base,
+            size: closed.position,
+        });
+        state.sync.closed_files.push((closed.file, closed.path));
+        state.sync.dir_changed = true;
+        state.sync.checkpoint_due = true;
+        Ok(())
+    }
+
+    pub(crate) fn create_segment(&self, base: u64) -> Result<ActiveSegment> {
+        let path = log_path(&self.dir, base);
+        let file = File::options()
+            .create(true)
+            .truncate(true)
+            .read(true)
+            .write(true)
+            .open(&path)
+            .map_err(|e| Error::write("create", &path, e))?;
+        let index = OffsetIndex::new(base, self.sizes.index_interval_bytes);
+        Ok(ActiveSegment {
+            base,
+            file: Arc::new(file),
+            path,
+            position: 0,
+            index,
+        })
+    }
+
+    /// Tells readers and waiters what they may see now.
+    pub(crate) fn publish(&self, state: &LogState) {
+        let high = state.durable;
+        let stable = state
+            .open
+            .oldest()
+            .filter(|mark| mark.offset < high.offset)
+            .unwrap_or(high);
+        let now = Visible {
+            log_start: state.log_start,
+            high,
+            stable,
+            status: state.status,
+        };
+        self.visible.send_if_modified(|visible| {
+            let changed = *visible != now;
+            debug_assert!(
+                visible.high.offset <= now.high.offset,
+                "the high watermark never goes back"
+            );
+            *visible = now;
+            changed
+        });
+    }
+
+    pub(crate) fn now(&self) -> Visible {
+        *self.visible.borrow()
+    }
+
+    pub(crate) fn end(&self) -> u64 {
+        self.state.lock().end
+    }
+
+    /// The topic was deleted: wakes everybody with an error.
+    pub(crate) fn delete(self: &Arc<Self>) {
+        drop(self.retire(Status::Deleted));
+    }
+
+    pub(crate) fn retire(self: &Arc<Self>, status: Status) -> MutexGuard<'_, LogState> {
+        let mut state = self.state.lock();
+        if state.status == Status::Live {
+            state.status = status;
+        }
+        self.publish(&state);
+        self.schedule(&mut state);
+        state
+    }
+}
+
+impl LogState {
+    /// Where the next batch goes.
+    pub(crate) fn end_mark(&self) -> Mark {
+        Mark {
+            offset: self.end,
+            segment: self.active.base,
+            position: self.active.position,
+        }
+    }
+}

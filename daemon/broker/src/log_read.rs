@@ -1,0 +1,196 @@
+//! Finding offsets in a log, and setting damaged segments apart.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::batch::Defect;
+use crate::error::{Error, Result};
+use crate::log::Log;
+use crate::offset_index::OffsetIndex;
+use crate::segment::{Scanner, header_at, index_path, log_path, open};
+
+/// Where a reader is: before the batch with base offset `expected`, at `position` of a segment.
+#[derive(Debug, Clone)]
+pub(crate) struct Cursor {
+    pub(crate) segment: u64,
+    pub(crate) file: Arc<File>,
+    pub(crate) path: PathBuf,
+    pub(crate) position: u64,
+    pub(crate) expected: u64,
+}
+
+/// The segment an offset is in.
+struct Found {
+    base: u64,
+    /// The bytes that may be read.
+    end: u64,
+    path: PathBuf,
+    /// Of the active segment, its open file and the index entry for the offset.
+    active: Option<(Arc<File>, (u64, u64))>,
+}
+
+impl Log {
+    /// Finds the batch that holds `offset`, which must be below the high watermark.
+    pub(crate) fn locate(&self, offset: u64) -> Result<Cursor> {
+        let found = self.find_segment(offset)?;
+        let (file, entry) = match found.active {
+            Some((file, entry)) => (file, Some(entry)),
+            None => (Arc::new(open(&found.path)?), None),
+        };
+        let mut cursor = Cursor {
+            segment: found.base,
+            file,
+            path: found.path,
+            position: 0,
+            expected: found.base,
+        };
+        if offset == found.base {
+            return Ok(cursor);
+        }
+        let (path, interval) = (index_path(&self.dir, found.base), self.sizes.index_interval_bytes);
+        let load = || OffsetIndex::load(&path, found.base, interval, found.end).lookup(offset);
+        let entry = entry.unwrap_or_else(load);
+        if !self.walk(&mut cursor, entry, offset)? {
+            let rebuilt = self.rebuild_index(&cursor, found.end)?;
+            if !self.walk(&mut cursor, rebuilt.lookup(offset), offset)? {
+                let reason = format!("offset {offset} is not where it must be");
+                return Err(self.corrupt(cursor.segment, &cursor.path, cursor.position, offset, &reason));
+            }
+        }
+        Ok(cursor)
+    }
+
+    fn find_segment(&self, offset: u64) -> Result<Found> {
+        let state = self.state.lock();
+        let sealed = state
+            .sealed
+            .get(state.sealed.partition_point(|s| s.next <= offset));
+        let base = sealed.map_or(state.active.base, |s| s.base);
+        let path = log_path(&self.dir, base);
+        if let Some(reason) = state.quarantined.get(&base) {
+            return Err(self.damage(&path, 0, offset, Arc::clone(reason)));
+        }
+        Ok(match sealed {
+            Some(sealed) if offset >= sealed.base => Found {
+                base,
+                end: sealed.size,
+                path,
+                active: None,
+            },
+            None if offset >= base => {
+                let active = Some((Arc::clone(&state.active.file), state.active.index.lookup(offset)));
+                Found {
+                    base,
+                    end: state.active.position,
+                    path,
+                    active,
+                }
+            }
+            _ => return Err(self.damage(&path, 0, offset, "the segment of the offset is missing".into())),
+        })
+    }
+
+    /// Goes from the index entry at or before `offset` to its batch. `false` if the index is wrong or lacks entries.
+    fn walk(&self, cursor: &mut Cursor, entry: (u64, u64), offset: u64) -> Result<bool> {
+        let entry_position = entry.1;
+        (cursor.expected, cursor.position) = entry;
+        loop {
+            let header =
+                header_at(&cursor.file, cursor.position).map_err(|e| Error::io("read", &cursor.path, e))?;
+            let header = match header {
+                Ok(header) if header.base_offset == cursor.expected => header,
+                _ if cursor.position == entry_position && entry_position > 0 => return Ok(false),
+                Ok(header) => {
+                    let defect = Defect::Offset {
+                        expected: cursor.expected,
+                        found: header.base_offset,
+                    };
+                    return Err(self.corrupt_batch(cursor, &defect));
+                }
+                Err(defect) => return Err(self.corrupt_batch(cursor, &defect)),
+            };
+            if header.last_offset() >= offset {
+                return Ok(true);
+            }
+            cursor.position += header.length as u64;
+            cursor.expected = header.next_offset();
+            // A batch that begins this far after the entry has one of its own, at or before the offset.
+            if cursor.position >= entry_position + self.sizes.index_interval_bytes {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Makes the index of a segment again, and stores it.
+    fn rebuild_index(&self, cursor: &Cursor, end: u64) -> Result<OffsetIndex> {
+        tracing::info!(path = %cursor.path.display(), "rebuilding the offset index");
+        let path = index_path(&self.dir, cursor.segment);
+        let mut index = OffsetIndex::new(cursor.segment, self.sizes.index_interval_bytes);
+        let mut scanner = Scanner::new(&cursor.file, 0, end, cursor.segment);
+        while let Some(batch) = scanner.next().map_err(|e| Error::io("read", &cursor.path, e))? {
+            match batch {
+                Ok((position, header)) => index.note(header.base_offset, position),
+                // What lies behind the damage is found by walking, or reported when it is read.
+                Err(_) => break,
+            }
+        }
+        let mut state = self.state.lock();
+        if state.active.base == cursor.segment {
+            // Batches appended meanwhile lie after `end`.
+            index.extend_from(&state.active.index, end);
+            state.active.index = index.clone();
+        }
+        drop(state);
+        if let Err(e) = index.store(&path) {
+            tracing::debug!(path = %path.display(), error = %e, "index not written");
+        }
+        Ok(index)
+    }
+
+    /// Sets a segment apart: what was durable is damaged, so nothing of it is served as if it were whole.
+    pub(crate) fn corrupt(
+        &self,
+        segment: u64,
+        path: &Path,
+        position: u64,
+        offset: u64,
+        reason: &str,
+    ) -> Error {
+        let reason: Arc<str> = reason.into();
+        let error = self.damage(path, position, offset, Arc::clone(&reason));
+        let mut state = self.state.lock();
+        if state.quarantined.insert(segment, reason).is_none() {
+            tracing::error!(%error, "segment set apart");
+        }
+        error
+    }
+
+    pub(crate) fn corrupt_batch(&self, cursor: &Cursor, defect: &Defect) -> Error {
+        self.corrupt(
+            cursor.segment,
+            &cursor.path,
+            cursor.position,
+            cursor.expected,
+            &defect.to_string(),
+        )
+    }
+
+    fn damage(&self, path: &Path, position: u64, offset: u64, reason: Arc<str>) -> Error {
+        let topic = Arc::clone(&self.id.topic);
+        Error::Corrupt {
+            topic,
+            partition: self.id.partition,
+            path: path.to_owned(),
+            position,
+            offset,
+            reason,
+        }
+    }
+
+    /// The size of a closed segment; `None` while it is the active one.
+    pub(crate) fn sealed_size(&self, base: u64) -> Option<u64> {
+        let state = self.state.lock();
+        state.sealed.iter().rev().find(|s| s.base == base).map(|s| s.size)
+    }
+}

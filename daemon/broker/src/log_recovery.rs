@@ -1,0 +1,380 @@
+//! Opening a log: trust what the checkpoint covers, read and check what comes after it, cut the torn tail.
+//!
+//! Everything acknowledged is whole, and files are synced in order, so the first batch that is not whole is where the
+//! crash tore the log: it and what follows were never acknowledged, and are cut. Damage *before* the checkpoint is
+//! another matter, since those bytes were on disk: that segment is set apart and reported, never cut.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::watch;
+
+use crate::batch::NO_PRODUCER;
+use crate::checkpoint::{Checkpoint, SealedSegment, Stored};
+use crate::durable_file::{create_dir, sync_dir};
+use crate::error::{Error, Result};
+use crate::flusher::Flusher;
+use crate::log::{ActiveSegment, Log, LogId, LogState, Status, SyncState, Visible};
+use crate::offset_index::OffsetIndex;
+use crate::options::LogSizes;
+use crate::recovery_report::RecoveryAction;
+use crate::segment::{self, Scanner, index_path, log_path};
+use crate::transaction_state::{AbortedRanges, BatchInfo, BatchKind, Mark, OpenTransactions};
+
+/// What opening a log found.
+#[derive(Debug)]
+pub(crate) struct Recovered {
+    pub(crate) actions: Vec<RecoveryAction>,
+    pub(crate) scanned_bytes: u64,
+    /// Everything before was covered by the checkpoint.
+    pub(crate) trusted: u64,
+    /// The transactional batches found after `trusted`, by base offset: last offset and CRC.
+    pub(crate) batches: BTreeMap<u64, (u64, u32)>,
+}
+
+/// A log being opened.
+struct Opening<'a> {
+    dir: PathBuf,
+    sizes: LogSizes,
+    flusher: &'a Flusher,
+    log_start: u64,
+    sealed: Vec<SealedSegment>,
+    open: OpenTransactions,
+    aborted: AbortedRanges,
+    quarantined: BTreeMap<u64, Arc<str>>,
+    found: Recovered,
+    /// No checkpoint tells what was durable: damage is cut only at the very end.
+    lenient: bool,
+}
+
+impl Log {
+    /// Opens the log in `dir`, creating it if there is none.
+    pub(crate) fn open(
+        dir: PathBuf,
+        id: LogId,
+        sizes: LogSizes,
+        flusher: &Arc<Flusher>,
+    ) -> Result<(Arc<Self>, Recovered)> {
+        create_dir(&dir)?;
+        let found = Recovered {
+            actions: Vec::new(),
+            scanned_bytes: 0,
+            trusted: 0,
+            batches: BTreeMap::new(),
+        };
+        let mut opening = Opening {
+            dir,
+            sizes,
+            flusher,
+            log_start: 0,
+            sealed: Vec::new(),
+            open: OpenTransactions::default(),
+            aborted: AbortedRanges::default(),
+            quarantined: BTreeMap::new(),
+            found,
+            lenient: false,
+        };
+        let (todo, start) = opening.load()?;
+        let (active, end) = opening.scan(&todo, start)?;
+        let durable = Mark {
+            offset: end,
+            segment: active.base,
+            position: active.position,
+        };
+        let sync = SyncState {
+            dir_changed: true,
+            checkpoint_due: opening.found.scanned_bytes > 0 || !opening.found.actions.is_empty(),
+            ..SyncState::default()
+        };
+        let state = LogState {
+            sealed: opening.sealed,
+            active,
+            log_start: opening.log_start,
+            end,
+            durable,
+            open: opening.open,
+            pending_markers: std::collections::VecDeque::new(),
+            sync,
+            status: Status::Live,
+            failed: None,
+            quarantined: opening.quarantined,
+        };
+        let visible = Visible {
+            log_start: state.log_start,
+            high: durable,
+            stable: durable,
+            status: Status::Live,
+        };
+        let log = Self {
+            id,
+            dir: opening.dir,
+            sizes,
+            flusher: Arc::clone(flusher),
+            state: Mutex::new(state),
+            aborted: RwLock::new(opening.aborted),
+            visible: watch::Sender::new(visible),
+        };
+        log.publish(&log.state.lock());
+        Ok((Arc::new(log), opening.found))
+    }
+}
+
+impl Opening<'_> {
+    /// Takes over the checkpoint. Answers the segments to read and where to begin in the first.
+    fn load(&mut self) -> Result<(Vec<u64>, Mark)> {
+        let bases = segment::list(&self.dir)?;
+        let first = bases.first().copied().unwrap_or(0);
+        let checkpoint = match Checkpoint::load(&self.dir)? {
+            Stored::Good(checkpoint) => checkpoint,
+            stored => {
+                if let Stored::Damaged(reason) = stored {
+                    self.found.actions.push(RecoveryAction::CheckpointLost { reason });
+                    self.lenient = true;
+                }
+                self.log_start = first;
+                self.found.trusted = first;
+                return Ok((
+                    bases,
+                    Mark {
+                        offset: first,
+                        segment: first,
+                        position: 0,
+                    },
+                ));
+            }
+        };
+        self.log_start = checkpoint.log_start;
+        self.open = OpenTransactions(checkpoint.open.into_iter().collect());
+        self.aborted = AbortedRanges(checkpoint.aborted);
+        self.sealed = checkpoint.sealed;
+        self.found.trusted = checkpoint.durable.offset;
+        for base in bases.iter().filter(|base| **base < checkpoint.log_start) {
+            segment::remove(&self.dir, *base)?;
+        }
+        for sealed in self.sealed.clone() {
+            let size = fs::metadata(log_path(&self.dir, sealed.base))
+                .map(|m| m.len())
+                .ok();
+            if size != Some(sealed.size) {
+                self.quarantine_size(sealed.base, size, sealed.size);
+            }
+        }
+        let start = checkpoint.durable;
+        let mut todo: Vec<u64> = bases.into_iter().filter(|base| *base >= start.segment).collect();
+        let size = fs::metadata(log_path(&self.dir, start.segment))
+            .map(|m| m.len())
+            .ok();
+        if size.is_some_and(|size| size >= start.position) {
+            return Ok((todo, start));
+        }
+        if start.position == 0 && todo.is_empty() {
+            // An empty log whose first segment was never written to.
+            return Ok((todo, start));
+        }
+        // Durable bytes are gone. Their offsets were seen and are not given out again.
+        self.quarantine_size(start.segment, size, start.position);
+        todo.retain(|base| *base > start.segment);
+        let next = todo.first().copied().unwrap_or(start.offset).max(start.offset);
+        self.sealed.push(SealedSegment {
+            base: start.segment,
+            next,
+            size: size.unwrap_or(0),
+        });
+        Ok((
+            todo,
+            Mark {
+                offset: next,
+                segment: next,
+                position: 0,
+            },
+        ))
+    }
+
+    fn quarantine_size(&mut self, base: u64, size: Option<u64>, expected: u64) {
+        let reason = match size {
+            None => "the file is missing".to_owned(),
+            Some(size) => format!("it has {size} bytes and had {expected} when it was last synced"),
+        };
+        self.quarantine(base, reason);
+    }
+
+    fn quarantine(&mut self, base: u64, reason: String) {
+        self.quarantined.insert(base, reason.as_str().into());
+        let file = log_path(&self.dir, base);
+        self.found
+            .actions
+            .push(RecoveryAction::SegmentQuarantined { file, reason });
+    }
+
+    /// Reads and checks the segments from `start` on; what is torn is cut. Answers the active segment and the end.
+    fn scan(&mut self, todo: &[u64], start: Mark) -> Result<(ActiveSegment, u64)> {
+        let mut active: Option<ActiveSegment> = None;
+        let mut expected = start.offset;
+        for (i, base) in todo.iter().copied().enumerate() {
+            if base > start.segment && base != expected {
+                if !self.lenient {
+                    self.remove_from(&todo[i..])?;
+                    break;
+                }
+                // A whole segment is missing; reading its offsets says so.
+                expected = base;
+            }
+            if let Some(closed) = active.take() {
+                self.seal(closed, expected);
+            }
+            let from = if base == start.segment { start.position } else { 0 };
+            let (mut segment, end, defect) = self.scan_segment(base, from, expected)?;
+            expected = end;
+            if let Some((reason, size)) = defect {
+                if self.lenient && i + 1 < todo.len() {
+                    expected = todo[i + 1];
+                    segment.position = size;
+                    self.quarantine(base, reason);
+                } else {
+                    self.cut(&segment, size, end, reason)?;
+                    self.remove_from(&todo[i + 1..])?;
+                    active = Some(segment);
+                    break;
+                }
+            }
+            active = Some(segment);
+        }
+        if let Some(active) = active {
+            return Ok((active, expected));
+        }
+        let path = log_path(&self.dir, expected);
+        let file = fs::File::options()
+            .create(true)
+            .truncate(true)
+            .read(true)
+            .write(true)
+            .open(&path);
+        let file = Arc::new(file.map_err(|e| Error::write("create", &path, e))?);
+        let index = OffsetIndex::new(expected, self.sizes.index_interval_bytes);
+        Ok((
+            ActiveSegment {
+                base: expected,
+                file,
+                path,
+                position: 0,
+                index,
+            },
+            expected,
+        ))
+    }
+
+    /// Reads one segment from byte `from`. Answers it up to its last whole batch, the offset after that, and, where
+    /// bytes follow that are no batch, why and the file's size.
+    fn scan_segment(
+        &mut self,
+        base: u64,
+        from: u64,
+        expected: u64,
+    ) -> Result<(ActiveSegment, u64, Option<(String, u64)>)> {
+        let path = log_path(&self.dir, base);
+        let file = segment::open(&path)?;
+        let read_failed = |e| Error::io("read", &path, e);
+        let size = file.metadata().map_err(read_failed)?.len();
+        let mut index = if from > 0 {
+            OffsetIndex::load(
+                &index_path(&self.dir, base),
+                base,
+                self.sizes.index_interval_bytes,
+                from,
+            )
+        } else {
+            OffsetIndex::new(base, self.sizes.index_interval_bytes)
+        };
+        let mut scanner = Scanner::new(&file, from, size, expected);
+        let mut defect = None;
+        while let Some(batch) = scanner.next().map_err(read_failed)? {
+            let (position, header) = match batch {
+                Ok(found) => found,
+                Err(e) => {
+                    defect = Some((e.to_string(), size));
+                    break;
+                }
+            };
+            index.note(header.base_offset, position);
+            let info = BatchInfo::of(&header, scanner.batch());
+            let mark = Mark {
+                offset: header.base_offset,
+                segment: base,
+                position,
+            };
+            if let Some(range) = self.open.follow(&info, mark) {
+                self.aborted.0.push(range);
+            }
+            if matches!(info.kind, BatchKind::Data) && header.producer_id != NO_PRODUCER {
+                self.found
+                    .batches
+                    .insert(header.base_offset, (header.last_offset(), header.crc));
+            }
+        }
+        let (position, end) = (scanner.position(), scanner.expected());
+        self.found.scanned_bytes += position - from;
+        if position > from {
+            // What was read may be in the page cache alone: it counts only once it is on disk.
+            (self.flusher.sync)(&file, &path).map_err(|e| Error::io("sync", &path, e))?;
+        }
+        Ok((
+            ActiveSegment {
+                base,
+                file: Arc::new(file),
+                path,
+                position,
+                index,
+            },
+            end,
+            defect,
+        ))
+    }
+
+    fn seal(&mut self, mut closed: ActiveSegment, next: u64) {
+        if let Err(e) = closed.index.store(&index_path(&self.dir, closed.base)) {
+            tracing::debug!(path = %closed.path.display(), error = %e, "index not written");
+        }
+        self.sealed.push(SealedSegment {
+            base: closed.base,
+            next,
+            size: closed.position,
+        });
+    }
+
+    fn cut(&mut self, segment: &ActiveSegment, size: u64, offset: u64, reason: String) -> Result<()> {
+        let position = segment.position;
+        segment
+            .file
+            .set_len(position)
+            .and_then(|()| (self.flusher.sync)(&segment.file, &segment.path))
+            .map_err(|e| Error::io("cut the torn end of", &segment.path, e))?;
+        let (file, bytes) = (segment.path.clone(), size - position);
+        self.found.actions.push(RecoveryAction::TailCut {
+            file,
+            position,
+            bytes,
+            offset,
+            reason,
+        });
+        Ok(())
+    }
+
+    fn remove_from(&mut self, bases: &[u64]) -> Result<()> {
+        for base in bases {
+            let file = log_path(&self.dir, *base);
+            let bytes = fs::metadata(&file).map_or(0, |m| m.len());
+            segment::remove(&self.dir, *base)?;
+            self.found
+                .actions
+                .push(RecoveryAction::SegmentRemoved { file, bytes });
+        }
+        if bases.is_empty() {
+            Ok(())
+        } else {
+            sync_dir(&self.dir)
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! Syncing a log: what is synced together, who is told, and when a checkpoint is written.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::checkpoint::Checkpoint;
+use crate::durable_file::sync_dir;
+use crate::error::{Error, Result};
+use crate::flusher::Completion;
+use crate::log::{Log, LogState, Status};
+use crate::segment;
+use crate::segment::index_path;
+use crate::transaction_state::Mark;
+
+/// One sync: everything written to the log until it began.
+struct Job {
+    files: Vec<(Arc<File>, PathBuf)>,
+    sync_dir: bool,
+    /// The end of the log when the sync began.
+    target: Mark,
+    held: usize,
+    checkpoint: Option<CheckpointJob>,
+}
+
+struct CheckpointJob {
+    checkpoint: Checkpoint,
+    obsolete: Vec<u64>,
+    waiters: Vec<Completion>,
+}
+
+impl Log {
+    /// Queues the log for the flusher, once.
+    pub(crate) fn schedule(self: &Arc<Self>, state: &mut LogState) {
+        if !state.sync.queued {
+            state.sync.queued = true;
+            if !state.sync.running {
+                self.flusher.push(Arc::clone(self));
+            }
+        }
+    }
+
+    /// Queues the log if it holds unsynced bytes.
+    pub(crate) fn schedule_if_dirty(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        if state.sync.bytes > 0 {
+            self.schedule(&mut state);
+        }
+    }
+
+    /// Calls `done` once everything before `offset` is durable; at once if it is. Call it with no lock held.
+    pub(crate) fn when_durable(self: &Arc<Self>, offset: u64, done: Completion) {
+        let mut state = self.state.lock();
+        let ready = if state.durable.offset >= offset {
+            Some(Ok(()))
+        } else if state.failed.is_some() || state.status == Status::Deleted {
+            Some(self.writable(&state))
+        } else {
+            None
+        };
+        if let Some(result) = ready {
+            drop(state);
+            done(result);
+        } else {
+            state.sync.waiters.push((offset, done));
+            self.schedule(&mut state);
+        }
+    }
+
+    /// Syncs what was written so far and acknowledges it. Called by a flusher thread, or before those run.
+    pub(crate) fn sync_once(self: &Arc<Self>) {
+        let Some(job) = self.begin_sync() else { return };
+        let result = self.run_sync(&job);
+        let mut done = Vec::new();
+        {
+            let mut state = self.state.lock();
+            state.sync.running = false;
+            match &result {
+                Ok(()) => {
+                    state.durable = job.target;
+                    let durable = job.target.offset;
+                    done.extend(
+                        state
+                            .sync
+                            .waiters
+                            .extract_if(.., |(offset, _)| *offset <= durable),
+                    );
+                    self.publish(&state);
+                }
+                // After a failed sync nobody knows what is on disk, and a second try may answer "done" for data
+                // that was dropped: the log stops here.
+                Err(e) => {
+                    self.fail(&mut state, e.to_string());
+                    done.append(&mut state.sync.waiters);
+                }
+            }
+            if state.sync.queued {
+                self.flusher.push(Arc::clone(self));
+            }
+        }
+        self.flusher.in_flight.release(job.held);
+        let outcome = result.map_err(|e| Error::LogFailed {
+            path: self.dir.clone(),
+            reason: e.to_string().into(),
+        });
+        for (_, completion) in done {
+            completion(outcome.clone());
+        }
+        if let Some(checkpoint) = job.checkpoint {
+            self.finish_checkpoint(checkpoint, &outcome);
+        }
+    }
+
+    fn begin_sync(self: &Arc<Self>) -> Option<Job> {
+        let mut state = self.state.lock();
+        state.sync.queued = false;
+        if state.status == Status::Deleted || state.failed.is_some() {
+            // Nobody can wait for these bytes to become durable any more.
+            let result = self.writable(&state);
+            let held = std::mem::take(&mut state.sync.held);
+            let waiters = std::mem::take(&mut state.sync.waiters);
+            let closing = std::mem::take(&mut state.sync.after_checkpoint);
+            drop(state);
+            self.flusher.in_flight.release(held);
+            for completion in waiters
+                .into_iter()
+                .map(|(_, completion)| completion)
+                .chain(closing)
+            {
+                completion(result.clone());
+            }
+            return None;
+        }
+        state.sync.running = true;
+        let target = state.end_mark();
+        let mut files = std::mem::take(&mut state.sync.closed_files);
+        if target != state.durable {
+            files.push((Arc::clone(&state.active.file), state.active.path.clone()));
+        }
+        state.sync.bytes = 0;
+        let due = state.sync.checkpoint_due || state.sync.since_checkpoint >= self.sizes.checkpoint_bytes;
+        let checkpoint =
+            (due && !state.sync.checkpointing).then(|| self.capture_checkpoint(&mut state, target));
+        Some(Job {
+            files,
+            sync_dir: std::mem::take(&mut state.sync.dir_changed),
+            target,
+            held: std::mem::take(&mut state.sync.held),
+            checkpoint,
+        })
+    }
+
+    /// Everything up to `target`, the end of the log, is about to be durable: the state is that of the checkpoint.
+    fn capture_checkpoint(&self, state: &mut LogState, target: Mark) -> CheckpointJob {
+        state.sync.checkpointing = true;
+        state.sync.checkpoint_due = false;
+        state.sync.since_checkpoint = 0;
+        let path = index_path(&self.dir, state.active.base);
+        if let Err(e) = state.active.index.store(&path) {
+            tracing::debug!(path = %path.display(), error = %e, "index not written");
+        }
+        let checkpoint = Checkpoint {
+            log_start: state.log_start,
+            durable: target,
+            sealed: state.sealed.clone(),
+            open: state
+                .open
+                .0
+                .iter()
+                .map(|(id, open)| (*id, open.clone()))
+                .collect(),
+            aborted: self.aborted.read().0.clone(),
+        };
+        let obsolete = std::mem::take(&mut state.sync.obsolete);
+        CheckpointJob {
+            checkpoint,
+            obsolete,
+            waiters: std::mem::take(&mut state.sync.after_checkpoint),
+        }
+    }
+
+    /// Closed segments first: a segment is durable only if those before it are.
+    fn run_sync(&self, job: &Job) -> Result<()> {
+        for (file, path) in &job.files {
+            (self.flusher.sync)(file, path).map_err(|e| Error::io("sync", path, e))?;
+        }
+        if job.sync_dir { sync_dir(&self.dir) } else { Ok(()) }
+    }
+
+    fn finish_checkpoint(self: &Arc<Self>, job: CheckpointJob, synced: &Result<()>) {
+        let stored = synced.clone().and_then(|()| job.checkpoint.store(&self.dir));
+        let mut obsolete = Vec::new();
+        match &stored {
+            Ok(()) => {
+                for base in &job.obsolete {
+                    if let Err(e) = segment::remove(&self.dir, *base) {
+                        tracing::warn!(error = %e, "an obsolete segment stays until the next start");
+                    }
+                }
+            }
+            // An older checkpoint is as right, recovery only reads more; the next sync tries again.
+            Err(e) => {
+                obsolete = job.obsolete;
+                if self.now().status == Status::Live {
+                    tracing::warn!(topic = %self.id.topic, partition = self.id.partition, error = %e,
+                        "checkpoint not written");
+                }
+            }
+        }
+        {
+            let mut state = self.state.lock();
+            state.sync.checkpointing = false;
+            if stored.is_err() {
+                state.sync.obsolete.extend(obsolete);
+                state.sync.since_checkpoint = self.sizes.checkpoint_bytes;
+            }
+            if state.sync.checkpoint_due {
+                self.schedule(&mut state);
+            }
+        }
+        for completion in job.waiters {
+            completion(stored.clone());
+        }
+    }
+
+    /// Takes no more appends, syncs, writes a checkpoint, then calls `done`.
+    pub(crate) fn close(self: &Arc<Self>, done: Completion) {
+        let mut state = self.retire(Status::Closed);
+        state.sync.checkpoint_due = true;
+        state.sync.after_checkpoint.push(done);
+        self.schedule(&mut state);
+    }
+
+    /// Forgets the closed segments that lie wholly before `offset`.
+    pub(crate) fn drop_before(self: &Arc<Self>, offset: u64) {
+        let mut state = self.state.lock();
+        let gone: Vec<u64> = state
+            .sealed
+            .extract_if(.., |s| s.next <= offset)
+            .map(|s| s.base)
+            .collect();
+        if gone.is_empty() {
+            return;
+        }
+        state.log_start = state.sealed.first().map_or(state.active.base, |s| s.base);
+        state.sync.obsolete.extend(gone);
+        state.sync.checkpoint_due = true;
+        self.publish(&state);
+        self.schedule(&mut state);
+    }
+}

@@ -1,0 +1,156 @@
+//! Opening a broker: lock, format, logs, transactions, group offsets, in that order.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Instant;
+
+use parking_lot::{Mutex, RwLock};
+
+use crate::broker::{Broker, Shared};
+use crate::commit::Coordinator;
+use crate::data_dir::DataDir;
+use crate::error::{Error, Result};
+use crate::flusher::{Flusher, SyncFile};
+use crate::group_offsets::GroupOffsets;
+use crate::log::{Log, LogId};
+use crate::log_recovery::Recovered;
+use crate::options::{BrokerOptions, LogSizes};
+use crate::producer_state::ProducerEntry;
+use crate::recovery_report::{PartitionRecovery, RecoveryAction, RecoveryReport};
+use crate::topic::{GROUP_OFFSETS_TOPIC, Topic, TopicInfo};
+use crate::transaction_log::{TRANSACTION_LOG, TransactionLog};
+use crate::transaction_recovery::{OpenedLogs, decide};
+
+/// Threads that read logs back.
+const OPENING_THREADS: usize = 4;
+
+impl Broker {
+    pub(crate) fn open_with(options: BrokerOptions, sync: SyncFile) -> Result<Self> {
+        let begun = Instant::now();
+        options.validate()?;
+        let data_dir = DataDir::open(&options.data_dir)?;
+        let flusher = Flusher::new(sync, options.in_flight_bytes);
+        let topics_dir = data_dir.topics();
+
+        let mut infos = TopicInfo::load_all(&topics_dir)?;
+        if !infos.iter().any(|info| info.name == GROUP_OFFSETS_TOPIC) {
+            let settings = BTreeMap::from([("cleanup.policy".to_owned(), "compact".to_owned())]);
+            let info = TopicInfo::new(GROUP_OFFSETS_TOPIC, 1, settings)?;
+            info.store(&topics_dir)?;
+            infos.push(info);
+        }
+        let sizes = LogSizes::new(&options, &BTreeMap::new())?;
+        let (transactions, own, replayed) = TransactionLog::open(&options.data_dir, sizes, &flusher)?;
+        let mut logs = open_logs(&infos, &topics_dir, &options, &flusher)?;
+        decide(&transactions, &replayed.commits, &mut logs)?;
+
+        let mut recovery = RecoveryReport {
+            scanned_bytes: own.scanned_bytes,
+            ..RecoveryReport::default()
+        };
+        note(&mut recovery, TRANSACTION_LOG, 0, own.actions);
+        let mut topics = BTreeMap::new();
+        for info in infos {
+            let mut opened = Vec::new();
+            for partition in 0..info.partitions {
+                if let Some((log, recovered)) = logs.remove(&(info.id, partition)) {
+                    recovery.scanned_bytes += recovered.scanned_bytes;
+                    note(&mut recovery, &info.name, partition, recovered.actions);
+                    opened.push(log);
+                }
+            }
+            topics.insert(info.name.clone(), Arc::new(Topic { info, logs: opened }));
+        }
+        let offsets_log = topics
+            .get(GROUP_OFFSETS_TOPIC)
+            .and_then(|topic| topic.logs.first())
+            .cloned();
+        let missing = || Error::UnknownTopic {
+            topic: GROUP_OFFSETS_TOPIC.to_owned(),
+        };
+        let offsets = GroupOffsets::open(offsets_log.ok_or_else(missing)?)?;
+        let producers = replayed.producers.iter().map(|(transactional_id, who)| {
+            (
+                transactional_id.clone(),
+                Arc::new(ProducerEntry::new(transactional_id, Some(*who))),
+            )
+        });
+        let producers: HashMap<_, _> = producers.collect();
+        flusher.start(options.flush_threads)?;
+        recovery.elapsed = begun.elapsed();
+        Ok(Self::from_shared(Shared {
+            options,
+            flusher,
+            coordinator: Arc::new(Coordinator {
+                transactions,
+                offsets,
+            }),
+            topics: RwLock::new(topics),
+            catalog: tokio::sync::Mutex::new(()),
+            producers: Mutex::new(producers),
+            recovery,
+            closed: AtomicBool::new(false),
+            data_dir: Mutex::new(Some(data_dir)),
+        }))
+    }
+}
+
+/// Opens the logs of all partitions, some at a time.
+fn open_logs(
+    infos: &[TopicInfo],
+    topics: &Path,
+    options: &BrokerOptions,
+    flusher: &Arc<Flusher>,
+) -> Result<OpenedLogs> {
+    let mut todo: Vec<(PathBuf, LogId, LogSizes)> = Vec::new();
+    for info in infos {
+        let sizes = LogSizes::new(options, &info.settings)?;
+        for partition in 0..info.partitions {
+            let id = LogId {
+                topic: info.name.as_str().into(),
+                topic_id: info.id,
+                partition,
+            };
+            todo.push((info.dir(topics).join(partition.to_string()), id, sizes));
+        }
+    }
+    let next = AtomicUsize::new(0);
+    let opened: Mutex<Result<OpenedLogs>> = Mutex::new(Ok(HashMap::new()));
+    let work = || {
+        while let Some((dir, id, sizes)) = todo.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let place = (id.topic_id, id.partition);
+            let log: Result<(Arc<Log>, Recovered)> = Log::open(dir.clone(), id.clone(), *sizes, flusher);
+            let mut opened = opened.lock();
+            match (&mut *opened, log) {
+                (Ok(logs), Ok(log)) => {
+                    logs.insert(place, log);
+                }
+                (Ok(_), Err(e)) => *opened = Err(e),
+                (Err(_), _) => return,
+            }
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 1..OPENING_THREADS.min(todo.len()) {
+            scope.spawn(work);
+        }
+        work();
+    });
+    opened.into_inner()
+}
+
+fn note(recovery: &mut RecoveryReport, topic: &str, partition: u32, actions: Vec<RecoveryAction>) {
+    for action in &actions {
+        tracing::warn!(topic, partition, "recovery: {action}");
+    }
+    if !actions.is_empty() {
+        recovery.partitions.push(PartitionRecovery {
+            topic: topic.to_owned(),
+            partition,
+            actions,
+        });
+    }
+}

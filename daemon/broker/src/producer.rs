@@ -1,0 +1,180 @@
+//! Transactional producers: what a task writes becomes visible whole or not at all.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use crate::batch::Outcome;
+use crate::batch_builder::BatchBuilder;
+use crate::broker::Broker;
+use crate::commit::{self, Committed};
+use crate::error::{Error, Result};
+use crate::group_offsets;
+use crate::producer_state::{Phase, ProducerEntry};
+use crate::transaction_log::ProducerId;
+
+/// The live instance of a transactional id. [`Broker::producer`] makes the next one, which fences this.
+pub struct Producer {
+    broker: Broker,
+    entry: Arc<ProducerEntry>,
+    who: ProducerId,
+}
+
+/// A transaction under way. Dropped without [`commit`](Self::commit), it is aborted.
+pub struct Transaction {
+    broker: Broker,
+    entry: Arc<ProducerEntry>,
+    who: ProducerId,
+    number: u64,
+}
+
+impl Producer {
+    /// Takes over from the instance before (invariant 9): fences it, ends its transaction, and makes the new epoch
+    /// durable.
+    pub(crate) async fn take_over(broker: Broker, entry: Arc<ProducerEntry>) -> Result<Self> {
+        let _turn = entry.turn.lock().await;
+        let transactions = &broker.coordinator().transactions;
+        let who = {
+            let mut state = entry.state.lock();
+            let who = transactions.next_instance(state.who);
+            state.fence(who);
+            who
+        };
+        // A commit that was under way when it was fenced comes to its end.
+        entry.settle().await;
+        entry.abort_open();
+        if let Phase::Undecided(reason) = &entry.state.lock().phase {
+            let transactional_id = Arc::clone(&entry.transactional_id);
+            return Err(Error::CommitUnknown {
+                transactional_id,
+                reason: Arc::clone(reason),
+            });
+        }
+        let (done, durable) = oneshot::channel();
+        let told = move |result| {
+            // Nobody listens only if the future was dropped.
+            let _ = done.send(result);
+        };
+        transactions.append_producer(&entry.transactional_id, who, Box::new(told))?;
+        durable.await.map_err(|_| Error::Closed)??;
+        drop(_turn);
+        Ok(Self { broker, entry, who })
+    }
+
+    /// The transactional id.
+    pub fn transactional_id(&self) -> &str {
+        &self.entry.transactional_id
+    }
+
+    /// The producer id, which its batches carry.
+    pub fn id(&self) -> i64 {
+        self.who.id
+    }
+
+    /// The epoch of this instance.
+    pub fn epoch(&self) -> i16 {
+        self.who.epoch
+    }
+
+    /// Begins a transaction; a producer has one at a time.
+    ///
+    /// # Errors
+    /// [`Error::Fenced`], [`Error::TransactionOpen`], [`Error::CommitUnknown`].
+    pub fn begin(&self) -> Result<Transaction> {
+        self.broker.check_open()?;
+        let number = self
+            .entry
+            .state
+            .lock()
+            .begin(&self.entry.transactional_id, self.who)?;
+        let (broker, entry) = (self.broker.clone(), Arc::clone(&self.entry));
+        Ok(Transaction {
+            broker,
+            entry,
+            who: self.who,
+            number,
+        })
+    }
+}
+
+impl Transaction {
+    /// Writes a batch. Waits only for room among the bytes in flight, not for the disk. After an error the
+    /// transaction is as before the call; it can go on or be aborted.
+    ///
+    /// # Errors
+    /// [`Error::Fenced`], [`Error::UnknownTopic`], [`Error::DiskFull`] and others.
+    pub async fn append(&mut self, topic: &str, partition: u32, batch: BatchBuilder) -> Result<()> {
+        let log = self.broker.writable_log(topic, partition)?;
+        let reserved = self.broker.reserve(batch.bytes()).await;
+        let mut state = self.entry.state.lock();
+        let id = &self.entry.transactional_id;
+        state.append(id, (self.who, self.number), &log, batch, reserved)?;
+        Ok(())
+    }
+
+    /// Commits the next offsets to read of a consumer group with the transaction (invariant 2).
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    pub async fn commit_group_offsets(&mut self, group: &str, offsets: &[(&str, u32, u64)]) -> Result<()> {
+        let changes = group_offsets::changes(group, offsets);
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let batch = group_offsets::encode(&changes)?;
+        let reserved = self.broker.reserve(batch.bytes()).await;
+        let mut state = self.entry.state.lock();
+        let id = &self.entry.transactional_id;
+        let log = &self.broker.coordinator().offsets.log;
+        let (appended, transaction) = state.append(id, (self.who, self.number), log, batch, reserved)?;
+        transaction.offsets.push((changes, appended.base));
+        Ok(())
+    }
+
+    /// Commits: when this returns, all of the transaction is durable and visible, in every partition. If it fails,
+    /// nothing of it is, except for [`Error::CommitUnknown`]. Once polled it goes on to its end even if dropped.
+    ///
+    /// # Errors
+    /// [`Error::Fenced`], [`Error::DiskFull`], [`Error::LogFailed`], [`Error::CommitUnknown`] and others.
+    pub async fn commit(self) -> Result<Committed> {
+        let receiver = commit::start(self.broker.coordinator(), &self.entry, self.who, self.number)?;
+        receiver.await.map_err(|_| Error::Closed)?
+    }
+
+    /// Aborts: nothing of the transaction will ever be visible to readers of committed data.
+    ///
+    /// # Errors
+    /// [`Error::Fenced`] if a newer instance aborted it already.
+    #[expect(
+        clippy::unused_async,
+        reason = "the signature is that of the other ways to end a transaction"
+    )]
+    pub async fn abort(self) -> Result<()> {
+        let mut state = self.entry.state.lock();
+        let transaction = state.take_open(&self.entry.transactional_id, self.who, self.number)?;
+        // Needs no sync: after a crash a transaction without a commit record is aborted.
+        transaction.end(Outcome::Abort);
+        Ok(())
+    }
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        let mut state = self.entry.state.lock();
+        if let Ok(transaction) = state.take_open(&self.entry.transactional_id, self.who, self.number) {
+            transaction.end(Outcome::Abort);
+        }
+    }
+}
+
+impl ProducerEntry {
+    /// Aborts the transaction that is open, if any.
+    pub(crate) fn abort_open(&self) {
+        let mut state = self.state.lock();
+        if let Phase::Open(_) = state.phase
+            && let Phase::Open(transaction) = std::mem::replace(&mut state.phase, Phase::Idle)
+        {
+            transaction.end(Outcome::Abort);
+        }
+    }
+}

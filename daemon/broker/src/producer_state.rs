@@ -1,0 +1,220 @@
+//! What the broker keeps of each transactional producer: its live instance, and the transaction it is in.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use crate::batch_builder::{BatchBuilder, ProducerStamp};
+use crate::error::{Error, Result};
+use crate::flusher::Reserved;
+use crate::group_offsets::OffsetChange;
+use crate::log::{Appended, Log};
+use crate::transaction_log::ProducerId;
+use crate::transaction_record::{ListedBatch, TransactionKey};
+
+/// Listed batches of a partition above which those that became durable are forgotten.
+const MANY_BATCHES: usize = 1024;
+
+pub(crate) struct ProducerEntry {
+    pub(crate) transactional_id: Arc<str>,
+    /// Held while a new instance takes over, so that one comes after the other.
+    pub(crate) turn: tokio::sync::Mutex<()>,
+    pub(crate) state: Mutex<ProducerState>,
+    /// Notified when a commit under way has ended.
+    pub(crate) settled: Notify,
+}
+
+pub(crate) struct ProducerState {
+    /// The live instance; `None` before the first.
+    pub(crate) who: Option<ProducerId>,
+    pub(crate) next_number: u64,
+    pub(crate) phase: Phase,
+    /// The next sequence number of the instance by partition.
+    sequences: HashMap<(Uuid, u32), i32>,
+}
+
+pub(crate) enum Phase {
+    Idle,
+    Open(OngoingTransaction),
+    Committing,
+    /// A commit failed in a way that only the next start can decide.
+    Undecided(Arc<str>),
+}
+
+/// A transaction that has begun.
+pub(crate) struct OngoingTransaction {
+    pub(crate) key: TransactionKey,
+    pub(crate) parts: Vec<Part>,
+    /// Group offsets and the offset of their first record.
+    pub(crate) offsets: Vec<(Vec<OffsetChange>, u64)>,
+}
+
+/// What a transaction wrote to a partition.
+pub(crate) struct Part {
+    pub(crate) log: Arc<Log>,
+    pub(crate) first: u64,
+    pub(crate) last: u64,
+    /// The batches, except those known to be durable.
+    pub(crate) batches: Vec<ListedBatch>,
+}
+
+impl ProducerEntry {
+    pub(crate) fn new(transactional_id: &str, who: Option<ProducerId>) -> Self {
+        Self {
+            transactional_id: transactional_id.into(),
+            turn: tokio::sync::Mutex::new(()),
+            state: Mutex::new(ProducerState {
+                who,
+                next_number: 0,
+                phase: Phase::Idle,
+                sequences: HashMap::new(),
+            }),
+            settled: Notify::new(),
+        }
+    }
+
+    /// Waits until no commit is under way.
+    pub(crate) async fn settle(&self) {
+        loop {
+            let settled = self.settled.notified();
+            tokio::pin!(settled);
+            // Registered before looking, so that the notification cannot come in between.
+            settled.as_mut().enable();
+            if !matches!(self.state.lock().phase, Phase::Committing) {
+                return;
+            }
+            settled.await;
+        }
+    }
+}
+
+impl ProducerState {
+    /// From now on `who` is the live instance, and every call of an older one fails (invariant 9).
+    pub(crate) fn fence(&mut self, who: ProducerId) {
+        self.who = Some(who);
+        self.next_number = 0;
+        self.sequences.clear();
+    }
+
+    pub(crate) fn check(&self, transactional_id: &Arc<str>, who: ProducerId) -> Result<()> {
+        match self.who {
+            Some(live) if live != who => Err(Error::Fenced {
+                transactional_id: Arc::clone(transactional_id),
+                epoch: who.epoch,
+                current: live.epoch,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Begins a transaction; answers its number.
+    pub(crate) fn begin(&mut self, transactional_id: &Arc<str>, who: ProducerId) -> Result<u64> {
+        self.check(transactional_id, who)?;
+        let transactional_id = Arc::clone(transactional_id);
+        match &self.phase {
+            Phase::Idle => {}
+            Phase::Open(_) | Phase::Committing => return Err(Error::TransactionOpen { transactional_id }),
+            Phase::Undecided(reason) => {
+                return Err(Error::CommitUnknown {
+                    transactional_id,
+                    reason: Arc::clone(reason),
+                });
+            }
+        }
+        let number = self.next_number;
+        self.next_number += 1;
+        let key = TransactionKey {
+            producer_id: who.id,
+            epoch: who.epoch,
+            number,
+        };
+        self.phase = Phase::Open(OngoingTransaction {
+            key,
+            parts: Vec::new(),
+            offsets: Vec::new(),
+        });
+        Ok(number)
+    }
+
+    /// Takes the transaction `number` of `who` out; there is none open then.
+    pub(crate) fn take_open(
+        &mut self,
+        transactional_id: &Arc<str>,
+        who: ProducerId,
+        number: u64,
+    ) -> Result<OngoingTransaction> {
+        self.check(transactional_id, who)?;
+        match std::mem::replace(&mut self.phase, Phase::Idle) {
+            Phase::Open(transaction) if transaction.key.number == number => Ok(transaction),
+            other => {
+                self.phase = other;
+                Err(Error::TransactionEnded {
+                    transactional_id: Arc::clone(transactional_id),
+                })
+            }
+        }
+    }
+
+    /// Writes a batch of the open transaction `number` of `who`.
+    pub(crate) fn append(
+        &mut self,
+        transactional_id: &Arc<str>,
+        (who, number): (ProducerId, u64),
+        log: &Arc<Log>,
+        batch: BatchBuilder,
+        reserved: Reserved<'_>,
+    ) -> Result<(Appended, &mut OngoingTransaction)> {
+        self.check(transactional_id, who)?;
+        let transaction = match &mut self.phase {
+            Phase::Open(transaction) if transaction.key.number == number => transaction,
+            _ => {
+                return Err(Error::TransactionEnded {
+                    transactional_id: Arc::clone(transactional_id),
+                });
+            }
+        };
+        let sequence = self
+            .sequences
+            .entry((log.id.topic_id, log.id.partition))
+            .or_insert(0);
+        let stamp = ProducerStamp {
+            id: who.id,
+            epoch: who.epoch,
+            sequence: *sequence,
+        };
+        let mut sealed = batch.seal(Some(stamp))?;
+        let appended = log.append(&mut sealed, reserved.hand_over())?;
+        // Sequences wrap at 2^31, as Kafka's do.
+        *sequence = ((i64::from(*sequence) + i64::from(sealed.count)) & i64::from(i32::MAX)) as i32;
+
+        let listed = ListedBatch {
+            base: appended.base,
+            last: appended.next - 1,
+            crc: sealed.crc,
+        };
+        match transaction
+            .parts
+            .iter_mut()
+            .find(|part| Arc::ptr_eq(&part.log, log))
+        {
+            Some(part) => {
+                if part.batches.len() >= MANY_BATCHES {
+                    let durable = log.now().high.offset;
+                    part.batches.retain(|batch| batch.last >= durable);
+                }
+                part.batches.push(listed);
+                part.last = listed.last;
+            }
+            None => transaction.parts.push(Part {
+                log: Arc::clone(log),
+                first: listed.base,
+                last: listed.last,
+                batches: vec![listed],
+            }),
+        }
+        Ok((appended, transaction))
+    }
+}

@@ -1,0 +1,324 @@
+//! Reading a partition, from some offset on, waiting for what is not there yet.
+//!
+//! A reader keeps its place in the file, so that following a log costs no search; it looks at what is visible without
+//! a lock, reads a stretch of the file, and checks each batch. It never sees bytes that are not durable (invariant 1).
+
+use std::io::{self, IoSliceMut};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rustix::io::{Errno, ReadWriteFlags};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+use crate::batch::{BatchHeader, Defect, HEADER_BYTES};
+use crate::buffer_pool::ReadBuffer;
+use crate::error::{Error, Result};
+use crate::fetched::{Fetched, Gather, Taken};
+use crate::log::{Log, Visible};
+use crate::log_read::Cursor;
+use crate::segment;
+
+/// Where a reader begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// At this offset.
+    Offset(u64),
+    /// At the first record there is.
+    Earliest,
+    /// After the last record visible to the reader's isolation.
+    Latest,
+}
+
+impl From<u64> for Start {
+    fn from(offset: u64) -> Self {
+        Self::Offset(offset)
+    }
+}
+
+/// Which records a reader gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Isolation {
+    /// Those of committed transactions and those outside transactions, up to the last stable offset.
+    ReadCommitted,
+    /// All durable ones, those of open and aborted transactions too.
+    ReadUncommitted,
+}
+
+/// Reads one partition in order.
+pub struct Reader {
+    log: Arc<Log>,
+    visible: watch::Receiver<Visible>,
+    isolation: Isolation,
+    position: u64,
+    cursor: Option<Cursor>,
+}
+
+/// A stretch of a file to be read.
+struct Plan {
+    cursor: Cursor,
+    /// Bytes the segment has for us from the cursor on.
+    available: u64,
+    /// Batches from here on are not for us yet.
+    limit: u64,
+    len: usize,
+}
+
+/// What a stretch of a file gave.
+enum Step {
+    Records(Fetched),
+    /// Batches, but no record for us.
+    Skipped,
+    /// The first batch has this many bytes.
+    Longer(usize),
+}
+
+impl Reader {
+    pub(crate) fn new(log: Arc<Log>, start: Start, isolation: Isolation) -> Result<Self> {
+        let visible = log.visible.subscribe();
+        let mut reader = Self {
+            log,
+            visible,
+            isolation,
+            position: 0,
+            cursor: None,
+        };
+        let now = reader.look()?;
+        match start {
+            Start::Offset(offset) => reader.seek(offset)?,
+            Start::Earliest => reader.position = now.log_start,
+            Start::Latest => reader.position = reader.limit(&now),
+        }
+        Ok(reader)
+    }
+
+    /// The offset the next call continues at: behind everything given so far, and behind what was passed over.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Continues at `offset`, which lies between the start of the log and its high watermark.
+    ///
+    /// # Errors
+    /// [`Error::OffsetOutOfRange`], and the reader stays where it was.
+    pub fn seek(&mut self, offset: u64) -> Result<()> {
+        let now = self.look()?;
+        if offset < now.log_start || offset > now.high.offset {
+            return Err(Error::OffsetOutOfRange {
+                topic: self.log.id.topic.to_string(),
+                partition: self.log.id.partition,
+                offset,
+                log_start: now.log_start,
+                end: now.high.offset,
+            });
+        }
+        self.position = offset;
+        self.cursor = None;
+        Ok(())
+    }
+
+    /// Waits until there are records, and gives them: batches of at most `max_bytes` together, stored and
+    /// decompressed size each, or one larger batch.
+    ///
+    /// Waits without polling, and may be dropped at any await without losing a record.
+    ///
+    /// # Errors
+    /// [`Error::TopicDeleted`] and [`Error::Closed`] also wake a waiting reader; [`Error::Corrupt`] if what is
+    /// stored is damaged.
+    pub async fn next(&mut self, max_bytes: usize) -> Result<Fetched> {
+        loop {
+            let now = self.look()?;
+            if self.limit(&now) <= self.position {
+                if self.visible.changed().await.is_err() {
+                    return Err(Error::Closed);
+                }
+                continue;
+            }
+            if self.cursor.is_none() {
+                let (log, position) = (Arc::clone(&self.log), self.position);
+                self.cursor = Some(blocking(move || log.locate(position)).await?);
+            }
+            let Some(mut plan) = self.plan(&now, max_bytes) else {
+                continue;
+            };
+            loop {
+                let data = read(&plan).await?;
+                match self.digest(&plan, data, max_bytes)? {
+                    Step::Records(fetched) => return Ok(fetched),
+                    Step::Skipped => break,
+                    Step::Longer(len) => plan.len = len,
+                }
+            }
+        }
+    }
+
+    /// Gives the records there are now, `None` if there are none. Reads the file on the calling thread.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    pub fn try_next(&mut self, max_bytes: usize) -> Result<Option<Fetched>> {
+        loop {
+            let now = self.look()?;
+            if self.limit(&now) <= self.position {
+                return Ok(None);
+            }
+            if self.cursor.is_none() {
+                self.cursor = Some(self.log.locate(self.position)?);
+            }
+            let Some(mut plan) = self.plan(&now, max_bytes) else {
+                continue;
+            };
+            loop {
+                let data = read_here(&plan.cursor, plan.len)?;
+                match self.digest(&plan, data, max_bytes)? {
+                    Step::Records(fetched) => return Ok(Some(fetched)),
+                    Step::Skipped => break,
+                    Step::Longer(len) => plan.len = len,
+                }
+            }
+        }
+    }
+
+    /// What is visible now; marks it as seen, so that waiting waits for a change after it.
+    fn look(&mut self) -> Result<Visible> {
+        let now = *self.visible.borrow_and_update();
+        self.log.readable(now.status)?;
+        Ok(now)
+    }
+
+    fn limit(&self, now: &Visible) -> u64 {
+        match self.isolation {
+            Isolation::ReadCommitted => now.stable.offset,
+            Isolation::ReadUncommitted => now.high.offset,
+        }
+    }
+
+    /// What to read next; `None` if the segment is read to its end, and the next is to be found.
+    fn plan(&mut self, now: &Visible, max_bytes: usize) -> Option<Plan> {
+        let limit = match self.isolation {
+            Isolation::ReadCommitted => now.stable,
+            Isolation::ReadUncommitted => now.high,
+        };
+        let cursor = self.cursor.clone()?;
+        let end = if cursor.segment == limit.segment {
+            limit.position
+        } else {
+            self.log.sealed_size(cursor.segment).unwrap_or(cursor.position)
+        };
+        if cursor.position >= end {
+            self.cursor = None;
+            return None;
+        }
+        let available = end - cursor.position;
+        let len = available.min(max_bytes.max(HEADER_BYTES) as u64) as usize;
+        Some(Plan {
+            cursor,
+            available,
+            limit: limit.offset,
+            len,
+        })
+    }
+
+    /// Checks the batches read and moves on behind them.
+    fn digest(&mut self, plan: &Plan, buffer: ReadBuffer, max_bytes: usize) -> Result<Step> {
+        let bytes = buffer.as_ref();
+        let mut cursor = plan.cursor.clone();
+        let mut gather = Gather::new(max_bytes);
+        let mut at = 0;
+        let mut position = self.position;
+        while at < bytes.len() && cursor.expected < plan.limit {
+            let header = match BatchHeader::check(&bytes[at..], Some(cursor.expected)) {
+                Ok(header) => header,
+                // More than was read: the next read begins with it.
+                Err(Defect::Short { .. }) if at > 0 => break,
+                Err(Defect::Short { need, have })
+                    if need as u64 <= plan.available && have < need && have == plan.len =>
+                {
+                    return Ok(Step::Longer(need));
+                }
+                Err(defect) => return Err(self.log.corrupt_batch(&cursor, &defect)),
+            };
+            let wanted = !header.is_control()
+                && (self.isolation == Isolation::ReadUncommitted
+                    || !header.is_transactional()
+                    || !self
+                        .log
+                        .aborted
+                        .read()
+                        .contain(header.producer_id, header.base_offset));
+            if wanted {
+                match gather.take(header, bytes, at) {
+                    Ok(Taken::Yes) => {}
+                    Ok(Taken::Full) => break,
+                    Err(defect) => return Err(self.log.corrupt_batch(&cursor, &defect)),
+                }
+            }
+            at += header.length;
+            cursor.position += header.length as u64;
+            cursor.expected = header.next_offset();
+            position = cursor.expected;
+        }
+        let from = std::mem::replace(&mut self.position, position);
+        self.cursor = Some(cursor);
+        if gather.is_empty() {
+            return Ok(Step::Skipped);
+        }
+        let data = Bytes::from_owner(buffer).slice(..at);
+        Ok(Step::Records(gather.finish(data, from, position)))
+    }
+}
+
+/// Reads what is in the page cache at once, and the rest on a thread for blocking work.
+async fn read(plan: &Plan) -> Result<ReadBuffer> {
+    let mut buffer = ReadBuffer::take(plan.len);
+    let mut slices = [IoSliceMut::new(buffer.as_mut())];
+    match rustix::io::preadv2(
+        &plan.cursor.file,
+        &mut slices,
+        plan.cursor.position,
+        ReadWriteFlags::NOWAIT,
+    ) {
+        Ok(n) if n == plan.len => return Ok(buffer),
+        // Part of it was there: enough if it holds a whole batch.
+        Ok(n) if n >= HEADER_BYTES => {
+            let whole = BatchHeader::parse(&buffer.as_ref()[..n], None).is_ok_and(|h| h.length <= n);
+            if whole {
+                buffer.truncate(n);
+                return Ok(buffer);
+            }
+        }
+        Ok(_) | Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::INTR) => {}
+        Err(e) => return Err(Error::io("read", &plan.cursor.path, e.into())),
+    }
+    let (cursor, len) = (plan.cursor.clone(), plan.len);
+    blocking(move || read_here(&cursor, len)).await
+}
+
+fn read_here(cursor: &Cursor, len: usize) -> Result<ReadBuffer> {
+    let mut buffer = ReadBuffer::take(len);
+    let read = segment::read_at(&cursor.file, buffer.as_mut(), cursor.position)
+        .map_err(|e| Error::io("read", &cursor.path, e))?;
+    buffer.truncate(read);
+    Ok(buffer)
+}
+
+/// Runs `work` where it may block: on tokio's threads for that, or here if there is no runtime.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let Ok(runtime) = Handle::try_current() else {
+        return work();
+    };
+    match runtime.spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(e) => match e.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // Only a runtime that shuts down cancels it.
+            Err(e) => Err(Error::io(
+                "read",
+                std::path::Path::new("log"),
+                io::Error::other(e),
+            )),
+        },
+    }
+}

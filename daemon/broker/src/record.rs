@@ -1,0 +1,153 @@
+//! Records as they are read: borrowed views into the bytes of a batch.
+//!
+//! The bytes are described in [`layout`](crate::layout#records).
+
+use crate::batch::Defect;
+use crate::varint;
+
+/// One record, borrowed from the [`Fetched`](crate::Fetched) it is in.
+#[derive(Debug, Clone, Copy)]
+pub struct RecordView<'a> {
+    /// Its offset in the partition.
+    pub offset: u64,
+    /// Milliseconds since 1970, as the writer gave it.
+    pub timestamp: i64,
+    /// The key; `None` is Kafka's null.
+    pub key: Option<&'a [u8]>,
+    /// The value; `None` is Kafka's null, a tombstone where topics are compacted.
+    pub value: Option<&'a [u8]>,
+    headers: Headers<'a>,
+}
+
+impl<'a> RecordView<'a> {
+    /// The headers in their order.
+    pub fn headers(&self) -> Headers<'a> {
+        self.headers
+    }
+}
+
+/// Iterates over the headers of a record: name and value.
+#[derive(Debug, Clone, Copy)]
+pub struct Headers<'a> {
+    data: &'a [u8],
+    left: u32,
+}
+
+impl<'a> Iterator for Headers<'a> {
+    type Item = (&'a str, Option<&'a [u8]>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.left == 0 {
+            return None;
+        }
+        self.left -= 1;
+        let name = take_bytes(&mut self.data)??;
+        let value = take_bytes(&mut self.data)?;
+        Some((std::str::from_utf8(name).ok()?, value))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left as usize, Some(self.left as usize))
+    }
+}
+
+impl ExactSizeIterator for Headers<'_> {}
+
+/// A varint length and that many bytes; `Some(None)` for length −1, `None` if malformed.
+#[inline]
+fn take_bytes<'a>(data: &mut &'a [u8]) -> Option<Option<&'a [u8]>> {
+    let len = varint::take(data)?;
+    if len == -1 {
+        return Some(None);
+    }
+    let (bytes, rest) = data.split_at_checked(usize::try_from(len).ok()?)?;
+    *data = rest;
+    Some(Some(bytes))
+}
+
+/// Iterates over the records of one batch's (uncompressed) record section.
+#[derive(Debug, Clone)]
+pub(crate) struct Records<'a> {
+    data: &'a [u8],
+    left: u32,
+    base_offset: u64,
+    base_timestamp: i64,
+    /// With log-append time, the one timestamp of all records.
+    append_time: Option<i64>,
+}
+
+impl<'a> Records<'a> {
+    pub(crate) fn new(
+        data: &'a [u8],
+        count: u32,
+        base_offset: u64,
+        base_timestamp: i64,
+        append_time: Option<i64>,
+    ) -> Self {
+        Self {
+            data,
+            left: count,
+            base_offset,
+            base_timestamp,
+            append_time,
+        }
+    }
+
+    fn parse(&mut self) -> Option<RecordView<'a>> {
+        let mut body = take_bytes(&mut self.data)??;
+        let (_attributes, rest) = body.split_first()?;
+        body = rest;
+        let timestamp_delta = varint::take(&mut body)?;
+        let offset_delta = varint::take(&mut body)?;
+        let key = take_bytes(&mut body)?;
+        let value = take_bytes(&mut body)?;
+        let headers = u32::try_from(varint::take(&mut body)?).ok()?;
+        Some(RecordView {
+            offset: self.base_offset + u64::try_from(offset_delta).ok()?,
+            timestamp: self
+                .append_time
+                .unwrap_or(self.base_timestamp.wrapping_add(timestamp_delta)),
+            key,
+            value,
+            headers: Headers {
+                data: body,
+                left: headers,
+            },
+        })
+    }
+
+    /// Walks all records once, so that iterating over them later cannot fail.
+    pub(crate) fn validate(mut self) -> Result<(), Defect> {
+        let count = self.left;
+        for i in 0..count {
+            let record = self.parse().ok_or(Defect::Record(i))?;
+            let mut headers = record.headers;
+            let whole = headers.by_ref().count() == record.headers.left as usize && headers.data.is_empty();
+            if record.offset != self.base_offset + u64::from(i) || !whole {
+                return Err(Defect::Record(i));
+            }
+        }
+        if self.data.is_empty() {
+            Ok(())
+        } else {
+            Err(Defect::Record(count))
+        }
+    }
+}
+
+impl<'a> Iterator for Records<'a> {
+    type Item = RecordView<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<RecordView<'a>> {
+        if self.left == 0 {
+            return None;
+        }
+        self.left -= 1;
+        self.parse()
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (0, Some(self.left as usize))
+    }
+}

@@ -1,0 +1,167 @@
+//! A segment: one file of batches, one after the other, named by the offset of its first record.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use crate::batch::{BatchHeader, Defect, HEADER_BYTES};
+use crate::error::{Error, Result};
+
+/// The file of the batches from `base` on.
+pub(crate) fn log_path(dir: &Path, base: u64) -> PathBuf {
+    dir.join(format!("{base:020}.log"))
+}
+
+/// Its offset index.
+pub(crate) fn index_path(dir: &Path, base: u64) -> PathBuf {
+    dir.join(format!("{base:020}.index"))
+}
+
+/// The base offsets of the segments in a directory, rising.
+pub(crate) fn list(dir: &Path) -> Result<Vec<u64>> {
+    let entries = fs::read_dir(dir).map_err(|e| Error::io("list", dir, e))?;
+    let mut bases = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(|e| Error::io("list", dir, e))?.file_name();
+        let base = name.to_str().and_then(|name| name.strip_suffix(".log"));
+        if let Some(base) = base
+            .filter(|digits| digits.len() == 20)
+            .and_then(|digits| digits.parse().ok())
+        {
+            bases.push(base);
+        }
+    }
+    bases.sort_unstable();
+    Ok(bases)
+}
+
+pub(crate) fn open(path: &Path) -> Result<File> {
+    File::options()
+        .read(true)
+        .write(true)
+        .open(path)
+        .map_err(|e| Error::io("open", path, e))
+}
+
+/// Removes a segment and its index.
+pub(crate) fn remove(dir: &Path, base: u64) -> Result<()> {
+    // The index may never have been written.
+    let _ = fs::remove_file(index_path(dir, base));
+    let path = log_path(dir, base);
+    fs::remove_file(&path).map_err(|e| Error::io("remove", &path, e))
+}
+
+/// Reads as much as the file has at `position`, up to the length of `buffer`.
+pub(crate) fn read_at(file: &File, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+    let mut done = 0;
+    while done < buffer.len() {
+        match file.read_at(&mut buffer[done..], position + done as u64) {
+            Ok(0) => break,
+            Ok(n) => done += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(done)
+}
+
+/// The header of the batch at `position`.
+pub(crate) fn header_at(file: &File, position: u64) -> io::Result<Result<BatchHeader, Defect>> {
+    let mut bytes = [0; HEADER_BYTES];
+    let have = read_at(file, &mut bytes, position)?;
+    Ok(BatchHeader::parse(&bytes[..have], None))
+}
+
+/// Reads a segment from some batch on, in large steps, checking every batch.
+pub(crate) struct Scanner<'f> {
+    file: &'f File,
+    /// Position of the next batch.
+    position: u64,
+    end: u64,
+    /// The offset the next batch must have.
+    expected: u64,
+    buffer: Vec<u8>,
+    /// The unread part of the buffer; `position` is where it begins in the file.
+    start: usize,
+    filled: usize,
+    /// The range of the batch last returned.
+    current: std::ops::Range<usize>,
+}
+
+impl<'f> Scanner<'f> {
+    const STEP: usize = 1 << 20;
+
+    pub(crate) fn new(file: &'f File, position: u64, end: u64, expected: u64) -> Self {
+        Self {
+            file,
+            position,
+            end,
+            expected,
+            buffer: Vec::new(),
+            start: 0,
+            filled: 0,
+            current: 0..0,
+        }
+    }
+
+    /// Where the next batch would begin.
+    pub(crate) fn position(&self) -> u64 {
+        self.position
+    }
+
+    pub(crate) fn expected(&self) -> u64 {
+        self.expected
+    }
+
+    /// The bytes of the batch last returned.
+    pub(crate) fn batch(&self) -> &[u8] {
+        &self.buffer[self.current.clone()]
+    }
+
+    /// The next batch and its position; `None` at the end.
+    pub(crate) fn next(&mut self) -> io::Result<Option<Result<(u64, BatchHeader), Defect>>> {
+        if self.position >= self.end {
+            return Ok(None);
+        }
+        let mut need = HEADER_BYTES;
+        loop {
+            self.fill(need)?;
+            match BatchHeader::check(&self.buffer[self.start..self.filled], Some(self.expected)) {
+                Err(Defect::Short { need: more, .. })
+                    if more > need && self.position + more as u64 <= self.end =>
+                {
+                    need = more;
+                }
+                Err(defect) => return Ok(Some(Err(defect))),
+                Ok(header) => {
+                    let position = self.position;
+                    self.current = self.start..self.start + header.length;
+                    self.start += header.length;
+                    self.position += header.length as u64;
+                    self.expected = header.next_offset();
+                    return Ok(Some(Ok((position, header))));
+                }
+            }
+        }
+    }
+
+    /// Sees to it that `need` bytes are in the buffer, if the file has them.
+    fn fill(&mut self, need: usize) -> io::Result<()> {
+        if self.filled - self.start >= need {
+            return Ok(());
+        }
+        self.buffer.copy_within(self.start..self.filled, 0);
+        self.filled -= self.start;
+        self.start = 0;
+        let size = need.max(Self::STEP);
+        if self.buffer.len() < size {
+            self.buffer.resize(size, 0);
+        }
+        let at = self.position + self.filled as u64;
+        let want = usize::try_from(self.end.saturating_sub(at)).unwrap_or(usize::MAX);
+        let end = self.buffer.len().min(self.filled.saturating_add(want));
+        self.filled += read_at(self.file, &mut self.buffer[self.filled..end], at)?;
+        Ok(())
+    }
+}

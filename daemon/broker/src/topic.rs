@@ -1,0 +1,129 @@
+//! Topics: their names, what is stored about them, and creating and deleting them durably.
+//!
+//! `topics/<id>/topic.json` holds id, name, partition count and settings. A topic exists once that file does, which
+//! is written last; it is gone once its directory is renamed to `<id>.deleted`, which is done first.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::durable_file::{create_dir, replace, sync_dir};
+use crate::error::{Error, Result};
+use crate::log::Log;
+
+/// The topic of the offsets of consumer groups.
+pub const GROUP_OFFSETS_TOPIC: &str = "__consumer_offsets";
+
+const MOST_PARTITIONS: u32 = 10_000;
+const METADATA: &str = "topic.json";
+const DELETED: &str = "deleted";
+
+/// What a topic is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct TopicInfo {
+    /// Its name.
+    pub name: String,
+    /// Its id, for life; a topic created again under the name gets another.
+    pub id: Uuid,
+    /// How many partitions it has.
+    pub partitions: u32,
+    /// Its settings under Kafka's names, as given.
+    pub settings: BTreeMap<String, String>,
+}
+
+/// A topic and its logs.
+pub(crate) struct Topic {
+    pub(crate) info: TopicInfo,
+    pub(crate) logs: Vec<Arc<Log>>,
+}
+
+impl TopicInfo {
+    /// Checks the name by Kafka's rules, and the partition count.
+    pub(crate) fn new(name: &str, partitions: u32, settings: BTreeMap<String, String>) -> Result<Self> {
+        let invalid = |reason: String| {
+            Err(Error::InvalidTopic {
+                topic: name.to_owned(),
+                reason,
+            })
+        };
+        if name.is_empty() || name.len() > 249 || name == "." || name == ".." {
+            return invalid("a name has 1 to 249 characters and is not \".\" or \"..\"".to_owned());
+        }
+        if let Some(bad) = name
+            .chars()
+            .find(|c| !c.is_ascii_alphanumeric() && !matches!(c, '.' | '_' | '-'))
+        {
+            return invalid(format!(
+                "{bad:?} in the name; letters, digits, '.', '_' and '-' are allowed"
+            ));
+        }
+        if partitions == 0 || partitions > MOST_PARTITIONS {
+            return invalid(format!(
+                "{partitions} partitions; 1 to {MOST_PARTITIONS} are allowed"
+            ));
+        }
+        Ok(Self {
+            name: name.to_owned(),
+            id: Uuid::new_v4(),
+            partitions,
+            settings,
+        })
+    }
+
+    pub(crate) fn dir(&self, topics: &Path) -> PathBuf {
+        topics.join(self.id.to_string())
+    }
+
+    /// Makes the topic durable; its partitions' directories are there already.
+    pub(crate) fn store(&self, topics: &Path) -> Result<()> {
+        let dir = self.dir(topics);
+        create_dir(&dir)?;
+        let path = dir.join(METADATA);
+        let json = serde_json::to_vec_pretty(self).map_err(|e| Error::io("encode", &path, e.into()))?;
+        replace(&path, &json)?;
+        sync_dir(&dir)?;
+        sync_dir(topics)
+    }
+
+    /// All topics stored. What a crash left half created or half deleted is removed.
+    pub(crate) fn load_all(topics: &Path) -> Result<Vec<Self>> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(topics).map_err(|e| Error::io("list", topics, e))? {
+            let dir = entry.map_err(|e| Error::io("list", topics, e))?.path();
+            let metadata = dir.join(METADATA);
+            if dir.extension().is_some_and(|extension| extension == DELETED) || !metadata.exists() {
+                let name = dir.file_stem().and_then(|name| name.to_str());
+                // Only what this crate made is removed.
+                if name.is_some_and(|name| Uuid::parse_str(name).is_ok()) {
+                    remove(&dir)?;
+                }
+                continue;
+            }
+            let json = fs::read(&metadata).map_err(|e| Error::io("read", &metadata, e))?;
+            let info = serde_json::from_slice(&json).map_err(|e| Error::io("decode", &metadata, e.into()))?;
+            found.push(info);
+        }
+        Ok(found)
+    }
+
+    /// Deletes the topic durably; its files are still there.
+    pub(crate) fn mark_deleted(&self, topics: &Path) -> Result<()> {
+        let dir = self.dir(topics);
+        fs::rename(&dir, dir.with_extension(DELETED)).map_err(|e| Error::io("rename", &dir, e))?;
+        sync_dir(topics)
+    }
+
+    /// Removes the files of a deleted topic.
+    pub(crate) fn remove_deleted(&self, topics: &Path) -> Result<()> {
+        remove(&self.dir(topics).with_extension(DELETED))
+    }
+}
+
+pub(crate) fn remove(dir: &Path) -> Result<()> {
+    fs::remove_dir_all(dir).map_err(|e| Error::io("remove", dir, e))
+}

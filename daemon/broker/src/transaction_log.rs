@@ -1,0 +1,341 @@
+//! The transaction log: who the producers are, and which transactions committed. See [`commit`](crate::commit) for
+//! what its commit records mean.
+//!
+//! It is a log like those of partitions, of [`TransactionRecord`]s, in the directory `transactions`. It stays small:
+//! every few megabytes what still holds is written again as one batch, and the segments before are removed. A commit
+//! record holds until the markers of its transaction are durable, because until then they are made from it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use uuid::Uuid;
+
+use crate::batch_builder::BatchBuilder;
+use crate::compression::Compression;
+use crate::error::{Error, Result};
+use crate::flusher::{Completion, Flusher};
+use crate::log::{Log, LogId};
+use crate::log_recovery::Recovered;
+use crate::log_transactions::now_ms;
+use crate::options::LogSizes;
+use crate::reader::{Isolation, Reader, Start};
+use crate::transaction_record::{ListedPartition, TransactionKey, TransactionRecord};
+
+/// The name this log has in reports and errors.
+pub(crate) const TRANSACTION_LOG: &str = "__transaction_state";
+
+/// Bytes after which what still holds is written again.
+const SNAPSHOT_BYTES: u64 = 4 << 20;
+/// How many finished commits may wait for their markers to be durable before those are synced for it.
+const LAZY_MARKERS: usize = 256;
+
+pub(crate) struct TransactionLog {
+    pub(crate) log: Arc<Log>,
+    state: Mutex<State>,
+    snapshot_bytes: u64,
+}
+
+struct State {
+    producers: BTreeMap<String, ProducerId>,
+    next_producer_id: i64,
+    /// The commit records that still hold.
+    commits: BTreeMap<TransactionKey, HeldCommit>,
+    since_snapshot: u64,
+    prune_at: usize,
+}
+
+/// The instance of a producer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ProducerId {
+    pub(crate) id: i64,
+    pub(crate) epoch: i16,
+}
+
+struct HeldCommit {
+    record: Vec<u8>,
+    /// `None` while the commit is under way.
+    markers: Option<Vec<WrittenMarker>>,
+}
+
+/// A marker that may not be durable yet.
+pub(crate) struct WrittenMarker {
+    pub(crate) log: Arc<Log>,
+    /// The first offset of the transaction.
+    pub(crate) first: u64,
+    /// The offset after the marker, `None` if it is still to be written.
+    pub(crate) next: Option<u64>,
+}
+
+/// What the log said when it was opened.
+pub(crate) struct Replayed {
+    pub(crate) producers: BTreeMap<String, ProducerId>,
+    pub(crate) commits: BTreeMap<TransactionKey, Vec<ListedPartition>>,
+    next_producer_id: i64,
+}
+
+impl TransactionLog {
+    pub(crate) fn open(
+        data_dir: &Path,
+        sizes: LogSizes,
+        flusher: &Arc<Flusher>,
+    ) -> Result<(Self, Recovered, Replayed)> {
+        let snapshot_bytes = sizes.segment_bytes.min(SNAPSHOT_BYTES);
+        let sizes = LogSizes {
+            segment_bytes: snapshot_bytes,
+            ..sizes
+        };
+        let id = LogId {
+            topic: TRANSACTION_LOG.into(),
+            topic_id: Uuid::nil(),
+            partition: 0,
+        };
+        let (log, recovered) = Log::open(data_dir.join("transactions"), id, sizes, flusher)?;
+        let replayed = replay(&log)?;
+        let state = State {
+            producers: replayed.producers.clone(),
+            next_producer_id: replayed.next_producer_id,
+            commits: BTreeMap::new(),
+            since_snapshot: 0,
+            prune_at: LAZY_MARKERS,
+        };
+        Ok((
+            Self {
+                log,
+                state: Mutex::new(state),
+                snapshot_bytes,
+            },
+            recovered,
+            replayed,
+        ))
+    }
+
+    /// The instance after `current`: the next epoch, or a new id where there is none.
+    pub(crate) fn next_instance(&self, current: Option<ProducerId>) -> ProducerId {
+        match current {
+            Some(ProducerId { id, epoch }) if epoch < i16::MAX - 1 => ProducerId { id, epoch: epoch + 1 },
+            _ => {
+                let mut state = self.state.lock();
+                let id = state.next_producer_id;
+                state.next_producer_id += 1;
+                ProducerId { id, epoch: 0 }
+            }
+        }
+    }
+
+    /// Writes who the live instance of a producer is, and calls `done` once that is durable.
+    pub(crate) fn append_producer(
+        &self,
+        transactional_id: &str,
+        who: ProducerId,
+        done: Completion,
+    ) -> Result<()> {
+        let record = TransactionRecord::Producer {
+            transactional_id: transactional_id.to_owned(),
+            producer_id: who.id,
+            epoch: who.epoch,
+        };
+        let next = {
+            let mut state = self.state.lock();
+            let next = self.append(&mut state, &[record.encode()])?;
+            state.producers.insert(transactional_id.to_owned(), who);
+            self.snapshot_if_due(&mut state);
+            next
+        };
+        self.log.when_durable(next, done);
+        Ok(())
+    }
+
+    /// Writes a commit record; answers the offset that must be durable.
+    pub(crate) fn append_commit(&self, key: TransactionKey, partitions: Vec<ListedPartition>) -> Result<u64> {
+        let record = TransactionRecord::Commit { key, partitions }.encode();
+        let mut state = self.state.lock();
+        let next = self.append(&mut state, std::slice::from_ref(&record))?;
+        state.commits.insert(
+            key,
+            HeldCommit {
+                record,
+                markers: None,
+            },
+        );
+        self.snapshot_if_due(&mut state);
+        Ok(next)
+    }
+
+    /// Writes that a transaction is aborted although there is a commit record, and calls `done` once that is durable.
+    pub(crate) fn append_abort(&self, key: TransactionKey, done: Completion) {
+        let written = {
+            let mut state = self.state.lock();
+            let written = self.append(&mut state, &[TransactionRecord::Abort { key }.encode()]);
+            if written.is_ok() {
+                state.commits.remove(&key);
+            }
+            written
+        };
+        match written {
+            Ok(next) => self.log.when_durable(next, done),
+            Err(e) => done(Err(e)),
+        }
+    }
+
+    /// The transaction is committed and its markers are written, but perhaps not durable yet.
+    pub(crate) fn finished(&self, key: TransactionKey, markers: Vec<WrittenMarker>) {
+        let mut state = self.state.lock();
+        if let Some(held) = state.commits.get_mut(&key) {
+            held.markers = Some(markers);
+        }
+        if state.commits.len() >= state.prune_at {
+            state.prune();
+            // Markers of partitions nobody writes to any more: have them synced.
+            for marker in state
+                .commits
+                .values()
+                .filter_map(|held| held.markers.as_ref())
+                .flatten()
+            {
+                marker.log.schedule_if_dirty();
+            }
+            state.prune_at = state.commits.len() + LAZY_MARKERS;
+        }
+    }
+
+    /// Keeps a commit record found when opening, whose markers were just written.
+    pub(crate) fn hold(
+        &self,
+        key: TransactionKey,
+        partitions: Vec<ListedPartition>,
+        markers: Vec<WrittenMarker>,
+    ) {
+        let record = TransactionRecord::Commit { key, partitions }.encode();
+        self.state.lock().commits.insert(
+            key,
+            HeldCommit {
+                record,
+                markers: Some(markers),
+            },
+        );
+    }
+
+    fn append(&self, state: &mut State, records: &[Vec<u8>]) -> Result<u64> {
+        let mut batch = BatchBuilder::new(Compression::None);
+        let now = now_ms();
+        for record in records {
+            batch.push(now, None, Some(record), &[]);
+        }
+        let mut sealed = batch.seal(None)?;
+        state.since_snapshot += sealed.bytes().len() as u64;
+        Ok(self.log.append(&mut sealed, 0)?.next)
+    }
+
+    /// Writes what still holds again, as one batch, and has the segments before it removed once it is durable.
+    fn snapshot_if_due(&self, state: &mut State) {
+        if state.since_snapshot < self.snapshot_bytes {
+            return;
+        }
+        state.prune();
+        let reset = TransactionRecord::Reset {
+            next_producer_id: state.next_producer_id,
+        };
+        let mut records = vec![reset.encode()];
+        for (transactional_id, who) in &state.producers {
+            let (producer_id, epoch) = (who.id, who.epoch);
+            let transactional_id = transactional_id.clone();
+            records.push(
+                TransactionRecord::Producer {
+                    transactional_id,
+                    producer_id,
+                    epoch,
+                }
+                .encode(),
+            );
+        }
+        records.extend(state.commits.values().map(|held| held.record.clone()));
+        let before = self.log.end();
+        match self.append(state, &records) {
+            Ok(next) => {
+                let log = Arc::clone(&self.log);
+                let drop_before = move |durable: Result<()>| {
+                    if durable.is_ok() {
+                        log.drop_before(before);
+                    }
+                };
+                self.log.when_durable(next, Box::new(drop_before));
+            }
+            Err(e) => tracing::warn!(error = %e, "the transaction log is not shortened yet"),
+        }
+        state.since_snapshot = 0;
+    }
+}
+
+impl State {
+    /// Forgets the commits whose markers are durable.
+    fn prune(&mut self) {
+        self.commits.retain(|key, held| {
+            let durable = |m: &WrittenMarker| m.log.marker_durable(key.producer_id, m.first, m.next);
+            !held
+                .markers
+                .as_ref()
+                .is_some_and(|markers| markers.iter().all(durable))
+        });
+    }
+}
+
+/// Reads the whole log. Damage is an error: without it nobody can tell what is committed.
+fn replay(log: &Arc<Log>) -> Result<Replayed> {
+    let mut replayed = Replayed {
+        producers: BTreeMap::new(),
+        commits: BTreeMap::new(),
+        next_producer_id: 0,
+    };
+    let mut reader = Reader::new(Arc::clone(log), Start::Earliest, Isolation::ReadUncommitted)?;
+    while let Some(fetched) = reader.try_next(1 << 20)? {
+        for record in fetched.records() {
+            let decoded = record.value.and_then(TransactionRecord::decode);
+            let Some(decoded) = decoded else {
+                return Err(Error::Corrupt {
+                    topic: TRANSACTION_LOG.into(),
+                    partition: 0,
+                    path: log.dir.clone(),
+                    position: 0,
+                    offset: record.offset,
+                    reason: "the record is none this version knows".into(),
+                });
+            };
+            replayed.follow(decoded);
+        }
+    }
+    Ok(replayed)
+}
+
+impl Replayed {
+    fn follow(&mut self, record: TransactionRecord) {
+        match record {
+            TransactionRecord::Reset { next_producer_id } => {
+                self.producers.clear();
+                self.commits.clear();
+                self.next_producer_id = next_producer_id;
+            }
+            TransactionRecord::Producer {
+                transactional_id,
+                producer_id,
+                epoch,
+            } => {
+                self.next_producer_id = self.next_producer_id.max(producer_id + 1);
+                self.producers.insert(
+                    transactional_id,
+                    ProducerId {
+                        id: producer_id,
+                        epoch,
+                    },
+                );
+            }
+            TransactionRecord::Commit { key, partitions } => {
+                self.commits.insert(key, partitions);
+            }
+            TransactionRecord::Abort { key } => {
+                self.commits.remove(&key);
+            }
+        }
+    }
+}
