@@ -108,7 +108,7 @@ impl Streamed {
             "r" if self.histories.contains_key(&id) => {
                 return fault("the snapshot's row comes after a change of it");
             }
-            "r" if !self.snapshot.insert(id) => return fault("the snapshot has this row twice"),
+            "r" if !self.snapshot.insert(id.clone()) => return fault("the snapshot has this row twice"),
             "r" => self.totals.snapshot += 1,
             "c" | "u" if rev.is_none() => return fault("a change without the row's revision"),
             "c" | "u" | "d" => {

@@ -28,6 +28,8 @@ pub struct DaemonOptions {
     pub plugin_path: Vec<PathBuf>,
     /// Environment variables, as connector files name them.
     pub env: Vec<(String, String)>,
+    /// Runs it, when this process is root, without root's power to open every file.
+    pub respects_permissions: bool,
 }
 
 impl DaemonOptions {
@@ -39,6 +41,7 @@ impl DaemonOptions {
             config: None,
             plugin_path: Vec::new(),
             env: Vec::new(),
+            respects_permissions: false,
         }
     }
 
@@ -61,7 +64,15 @@ impl DaemonOptions {
     }
 
     fn command(&self, built: &Built) -> Command {
-        let mut command = Command::new(built.daemon());
+        let mut command = if self.respects_permissions && rustix::process::geteuid().is_root() {
+            let mut setpriv = Command::new("setpriv");
+            setpriv
+                .args(["--bounding-set", "-dac_override,-dac_read_search", "--"])
+                .arg(built.daemon());
+            setpriv
+        } else {
+            Command::new(built.daemon())
+        };
         command.arg("run").args(["--log-format", "json"]);
         if let Some(config) = &self.config {
             command.arg("--config").arg(config);

@@ -14,6 +14,7 @@
 //! | [`compare`], [`settle`] | two databases row by row, at once or when they have settled |
 //! | [`topics`], [`books`] | a stopped daemon's topics, held against the audit of the source |
 //! | [`stand`] | shop, mirror, file and the daemon between them |
+//! | [`bystander`] | a pipeline beside the one in trouble, which must not notice |
 //! | [`lines`] | what a file sink writes |
 //! | [`progress`], [`table`] | what a run is doing, and its figures, for a person |
 //! | [`latency`], [`stats`] | commit-to-sink latency; percentiles |
@@ -21,6 +22,7 @@
 pub mod arrivals;
 pub mod books;
 pub mod built;
+pub mod bystander;
 pub mod child;
 pub mod compare;
 pub mod connector_file;

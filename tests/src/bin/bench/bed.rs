@@ -83,11 +83,11 @@ impl Bed {
             .unwrap_or_default();
         progress.done(&format!("up to {end}"));
         Ok(Self {
-            work,
             source,
             target,
             rows,
             end,
+            work,
         })
     }
 

@@ -84,10 +84,10 @@ async fn set_up(progress: &mut Progress, scale: f64) -> Result<Stand> {
         .env("ACCESS_LOG_COPY", lines.join("access.jsonl").display());
     options.config = Some(configs.join("tidewater.toml"));
     Ok(Stand {
-        work,
         source,
         target,
         options,
+        work,
     })
 }
 
