@@ -14,12 +14,16 @@
 //! - [`error`]: errors that say whether a retry can help;
 //! - [`json`]: values as JSON, for converters and for sinks that write JSON.
 
+pub mod abi;
 pub mod config;
 pub mod config_def;
 pub mod error;
+pub mod export;
 pub mod frame;
 pub mod json;
 pub mod logical;
+pub mod metric;
+pub mod payload;
 pub mod plugin;
 pub mod schema;
 pub mod sink;

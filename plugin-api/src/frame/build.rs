@@ -158,8 +158,22 @@ impl FrameBuilder {
         }
     }
 
+    /// Builds the next frame in `buffer`, to spare an allocation; what it holds is cleared. Does nothing where the frame
+    /// has been begun.
+    pub fn reuse(&mut self, mut buffer: Vec<u8>) {
+        if self.buffer.is_empty() {
+            buffer.clear();
+            self.buffer = buffer;
+        }
+    }
+
     /// The finished frame. The builder is empty afterwards and keeps nothing.
     pub fn finish(&mut self) -> Bytes {
+        Bytes::from(self.finish_vec())
+    }
+
+    /// [`finish`](Self::finish), as a buffer that can be [reused](Self::reuse).
+    pub fn finish_vec(&mut self) -> Vec<u8> {
         let mut built = std::mem::take(self);
         let buffer = &mut built.buffer;
         if buffer.is_empty() {
@@ -204,7 +218,7 @@ impl FrameBuilder {
         for (index, word) in words.into_iter().enumerate() {
             buffer[12 + index * 4..16 + index * 4].copy_from_slice(&word.to_le_bytes());
         }
-        Bytes::from(built.buffer)
+        built.buffer
     }
 }
 
