@@ -1,1 +1,30 @@
-//! Connectors, tasks, converters and offsets: the Connect runtime.
+//! The Connect runtime: connectors, tasks, converters and offsets around a log of topics.
+//!
+//! The map, in the order a record meets it:
+//!
+//! - [`config`]: connector files and worker settings;
+//! - [`worker`]: the one process; owns the connectors and what they share;
+//! - [`connector`]: the life of a connector and the supervision of its tasks;
+//! - [`source_task`]: plugin `poll` → [`converter`] → one transaction of records and positions → plugin `commit`;
+//! - [`broker`]: the log as the runtime knows it, a trait; [`embedded`] is the log in this process;
+//! - [`sink_task`]: committed batches → [`converter`] → plugin `put` → offsets;
+//! - [`offsets`], [`status`]: state kept in topics, in Kafka Connect's own record formats;
+//! - [`ledger`]: what became of every record; [`backoff`]: when to try again.
+
+pub mod backoff;
+pub mod broker;
+pub mod config;
+pub mod connector;
+pub mod converter;
+pub mod embedded;
+pub mod error;
+pub mod ledger;
+pub mod offsets;
+pub mod sink_task;
+pub mod source_task;
+pub mod state_topic;
+pub mod status;
+pub mod worker;
+
+pub use error::{Error, Result};
+pub use worker::Worker;

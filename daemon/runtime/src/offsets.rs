@@ -1,0 +1,68 @@
+//! Source offsets, in the topic `connect-offsets` and Kafka Connect's format: key `["connector", {partition}]`, value the
+//! offset. They are written in the transaction of the records they cover (invariant 2); what is kept here in memory are
+//! only offsets that have been committed.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use serde_json::{Map, Value as Json};
+use tidewater_plugin_api::SourcePosition;
+
+use crate::broker::{Broker, PartitionBatch};
+use crate::error::Result;
+use crate::state_topic::StateTopic;
+
+/// The topic's name.
+pub const TOPIC: &str = "connect-offsets";
+
+/// All source offsets.
+pub struct OffsetStore {
+    topic: StateTopic,
+    committed: Mutex<HashMap<String, Vec<SourcePosition>>>,
+}
+
+impl OffsetStore {
+    /// Reads what is stored.
+    pub async fn open(broker: Arc<dyn Broker>) -> Result<Self> {
+        let (topic, state) = StateTopic::open(broker, TOPIC).await?;
+        let store = Self { topic, committed: Mutex::default() };
+        for (key, value) in state {
+            let key_parts: Result<(String, Map<String, Json>), _> = serde_json::from_slice(&key);
+            if let (Ok((connector, partition)), Ok(offset)) = (key_parts, serde_json::from_slice(&value)) {
+                store.committed(&connector, &[SourcePosition { partition, offset: Some(offset) }]);
+            } else {
+                let key = String::from_utf8_lossy(&key);
+                tracing::warn!(%key, "a record of {TOPIC} is no source offset and is passed over");
+            }
+        }
+        Ok(store)
+    }
+
+    /// The committed positions of a connector.
+    pub fn positions(&self, connector: &str) -> Vec<SourcePosition> {
+        self.committed.lock().get(connector).cloned().unwrap_or_default()
+    }
+
+    /// The batch that stores `positions`, to be committed with the records they cover; none for no positions.
+    pub fn batch(&self, connector: &str, positions: &[SourcePosition]) -> Option<PartitionBatch> {
+        let entry = |position: &SourcePosition| {
+            let key = Json::from(vec![Json::from(connector), Json::Object(position.partition.clone())]);
+            let offset = position.offset.as_ref().map(|offset| Json::Object(offset.clone()).to_string().into_bytes());
+            (key.to_string().into_bytes(), offset)
+        };
+        (!positions.is_empty()).then(|| self.topic.batch(positions.iter().map(entry)))
+    }
+
+    /// Takes note that the batch of `positions` has been committed.
+    pub fn committed(&self, connector: &str, positions: &[SourcePosition]) {
+        let mut committed = self.committed.lock();
+        let known = committed.entry(connector.to_owned()).or_default();
+        for position in positions {
+            known.retain(|other| other.partition != position.partition);
+            if position.offset.is_some() {
+                known.push(position.clone());
+            }
+        }
+    }
+}

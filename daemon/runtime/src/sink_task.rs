@@ -1,0 +1,345 @@
+//! A sink task, from committed batches to `put`:
+//!
+//! 1. readers wait on the task's partitions, all at once, for records that are committed (invariant 1);
+//! 2. keys and values are converted and gathered in a frame;
+//! 3. the plugin's `put` writes the frame; a retriable error brings the same frame again (invariant 5);
+//! 4. offsets are committed once the target says durable, and no further (invariant 4).
+//!
+//! While one frame is put, the next is gathered, up to a bound in records and bytes (invariant 6).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use tidewater_broker::{Fetched, RecordView};
+use tidewater_plugin_api::{FrameBuilder, PutReport, Schema, SchemaRef, TopicPartition, TopicPartitionOffset, Type, Value};
+use tidewater_plugin_host::{PluginError, SinkTaskHandle};
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+use crate::backoff::Backoff;
+use crate::broker::{Broker, Reader};
+use crate::converter::{ConvertError, Converter};
+use crate::error::{Error, Result};
+use crate::ledger::Ledger;
+use crate::source_task::{pending_or, wait_to_retry};
+
+/// Bytes a reader takes at a time.
+const FETCH_BYTES: usize = 1 << 20;
+/// Bytes at which a frame is full.
+const FRAME_BYTES: usize = 4 << 20;
+
+/// One life of a sink task.
+pub struct SinkTask {
+    /// The consumer group, `connect-<connector>`.
+    pub group: String,
+    /// The plugin's half.
+    pub plugin: Arc<SinkTaskHandle>,
+    /// The log.
+    pub broker: Arc<dyn Broker>,
+    /// Which partitions are this task's.
+    pub subscription: Subscription,
+    /// Accounts for every record (invariant 10).
+    pub ledger: Arc<Ledger>,
+    /// How bytes become records.
+    pub decoder: RecordDecoder,
+    /// When to try again what may heal.
+    pub backoff: Backoff,
+    /// Records at which a frame is full.
+    pub max_records: usize,
+    /// How often offsets are committed.
+    pub commit_interval: Duration,
+}
+
+/// The topics of a connector and this task's share of their partitions.
+#[derive(Clone, Debug)]
+pub struct Subscription {
+    /// Which topics.
+    pub topics: Topics,
+    /// This task's number.
+    pub task: u32,
+    /// How many tasks share the partitions.
+    pub tasks: u32,
+}
+
+/// The topics a sink reads.
+#[derive(Clone, Debug)]
+pub enum Topics {
+    /// These; the ones that are missing are read once they are there.
+    Named(Vec<String>),
+    /// All whose whole name matches.
+    Matching(regex::Regex),
+}
+
+impl Subscription {
+    /// This task's partitions among the topics that are there. Partitions are dealt out in order of topic and number, so
+    /// every task comes to the same answer by itself.
+    fn partitions(&self, broker: &dyn Broker) -> Vec<TopicPartition> {
+        let mut topics = broker.topics();
+        topics.sort_by(|a, b| a.name.cmp(&b.name));
+        let wanted = |name: &String| match &self.topics {
+            Topics::Named(names) => names.contains(name),
+            Topics::Matching(pattern) => pattern.is_match(name),
+        };
+        // A topic's partitions start at a place of their own, so that a new topic moves no partition of another.
+        let mut mine = Vec::new();
+        for topic in topics.into_iter().filter(|topic| wanted(&topic.name)) {
+            let start = tidewater_broker::partition_for_key(topic.name.as_bytes(), self.tasks);
+            for partition in 0..topic.partitions {
+                if (start + partition) % self.tasks == self.task {
+                    mine.push(TopicPartition { topic: topic.name.clone(), partition });
+                }
+            }
+        }
+        mine
+    }
+}
+
+/// A frame on its way, and how far it reaches.
+struct Put {
+    frame: Bytes,
+    records: u64,
+    reached: BTreeMap<TopicPartition, u64>,
+}
+
+type Fetching = BoxFuture<'static, (Arc<TopicPartition>, Box<dyn Reader>, Result<Fetched>)>;
+type Putting = BoxFuture<'static, (Put, Result<PutReport, PluginError>)>;
+
+/// What a life of the task holds besides its parts.
+#[derive(Default)]
+struct Progress {
+    /// The next offset to commit per partition: everything before it was put.
+    reached: BTreeMap<TopicPartition, u64>,
+    /// Whether `reached` is ahead of what is committed.
+    uncommitted: bool,
+    /// Whether the target has yet to be asked to make puts durable.
+    unflushed: bool,
+}
+
+impl SinkTask {
+    /// Runs until `stop`, or an error that the plugin or the log cannot recover from here.
+    pub async fn run(mut self, stop: &CancellationToken) -> Result<()> {
+        let plugin = self.plugin.clone();
+        plugin.start().await?;
+        let mut topic_changes = self.broker.topic_changes();
+        let mut assigned = Vec::new();
+        let mut fetches: FuturesUnordered<Fetching> = FuturesUnordered::new();
+        self.assign(&mut assigned, &mut fetches).await?;
+
+        let mut gathered = Gathered::default();
+        let mut putting: Option<Putting> = None;
+        let mut progress = Progress::default();
+        let mut commit_due = tokio::time::interval_at(Instant::now() + self.commit_interval, self.commit_interval);
+        commit_due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+
+        while !stop.is_cancelled() {
+            if putting.is_none() && gathered.records > 0 {
+                putting = Some(put(plugin.clone(), gathered.take()));
+            }
+            let room = gathered.records < self.max_records as u64 && gathered.batch.bytes() < FRAME_BYTES;
+            tokio::select! {
+                () = stop.cancelled() => {}
+                (sent, outcome) = pending_or(&mut putting) => {
+                    putting = self.after_put(sent, outcome, &mut progress, stop).await?;
+                }
+                _ = commit_due.tick(), if putting.is_none() => self.commit_offsets(&mut progress).await?,
+                changed = topic_changes.changed() => {
+                    if changed.is_ok() {
+                        self.assign(&mut assigned, &mut fetches).await?;
+                    }
+                }
+                Some((partition, reader, fetched)) = fetches.next(), if room => {
+                    self.decoder.gather(&partition, &fetched?, &mut gathered, &self.ledger)?;
+                    gathered.reached.insert((*partition).clone(), reader.position());
+                    fetches.push(fetch(partition, reader));
+                }
+            }
+        }
+
+        // A put on its way is finished, so that its offsets are committed; what was only gathered is read again next time.
+        while putting.is_some() {
+            let (sent, outcome) = pending_or(&mut putting).await;
+            putting = self.after_put(sent, outcome, &mut progress, stop).await?;
+        }
+        self.commit_offsets(&mut progress).await?;
+        Ok(plugin.close(&assigned).await?)
+    }
+
+    /// Takes over the partitions that are new to this task.
+    async fn assign(&self, assigned: &mut Vec<TopicPartition>, fetches: &mut FuturesUnordered<Fetching>) -> Result<()> {
+        let mut new = self.subscription.partitions(&*self.broker);
+        new.retain(|partition| !assigned.contains(partition));
+        if new.is_empty() {
+            return Ok(());
+        }
+        let kept: BTreeMap<_, _> =
+            self.plugin.open(&new).await?.into_iter().map(|kept| (kept.partition, kept.offset)).collect();
+        let committed = self.broker.group_offsets(&self.group);
+        for partition in new {
+            let (start, end) = self.broker.bounds(&partition)?;
+            // The target's own word goes before ours: it was written with the rows.
+            let offset = kept.get(&partition).or_else(|| committed.get(&partition)).copied().unwrap_or(start);
+            check_position(&partition, offset, start, end)?;
+            tracing::debug!(topic = partition.topic, partition = partition.partition, offset, "partition assigned");
+            let reader = self.broker.reader(&partition, offset)?;
+            fetches.push(fetch(Arc::new(partition.clone()), reader));
+            assigned.push(partition);
+        }
+        Ok(())
+    }
+
+    /// Takes note of a put that succeeded; gives back one to try again.
+    async fn after_put(
+        &mut self,
+        sent: Put,
+        outcome: Result<PutReport, PluginError>,
+        progress: &mut Progress,
+        stop: &CancellationToken,
+    ) -> Result<Option<Putting>> {
+        match outcome.map_err(Error::from) {
+            Ok(report) => {
+                self.backoff.reset();
+                self.ledger.written(sent.records);
+                progress.reached.extend(sent.reached);
+                progress.uncommitted = true;
+                progress.unflushed = !report.durable;
+                Ok(None)
+            }
+            Err(error) if error.is_retriable() => {
+                self.ledger.retried();
+                wait_to_retry(&mut self.backoff, &error, stop).await;
+                // On the way out the target gets no further chance: its offset has not passed these records.
+                Ok((!stop.is_cancelled()).then(|| put(self.plugin.clone(), sent)))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Commits offsets up to what is durable in the target (invariant 4).
+    async fn commit_offsets(&self, progress: &mut Progress) -> Result<()> {
+        if !progress.uncommitted {
+            return Ok(());
+        }
+        if progress.unflushed {
+            self.plugin.flush().await?;
+            progress.unflushed = false;
+        }
+        let next = |(partition, &offset): (&TopicPartition, &u64)| TopicPartitionOffset { partition: partition.clone(), offset };
+        let offsets: Vec<_> = progress.reached.iter().map(next).collect();
+        match self.broker.commit_group_offsets(&self.group, &offsets).await {
+            Ok(()) => progress.uncommitted = false,
+            // Nothing is lost: the offsets are committed next time, and until then a restart repeats some records.
+            Err(error) if error.is_retriable() => tracing::warn!(%error, "offsets not committed; will try again"),
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+}
+
+fn check_position(partition: &TopicPartition, offset: u64, start: u64, end: u64) -> Result<()> {
+    let TopicPartition { topic, partition } = partition;
+    if offset > end {
+        return Err(Error::State(format!(
+            "the sink goes on from offset {offset} of {topic}-{partition}, but the log ends at {end}: it was replaced or \
+             restored from an older copy; restore the newer log, or reset the sink's offsets (rows already written stay)"
+        )));
+    }
+    if offset < start {
+        tracing::warn!(topic, partition, offset, start, "records before the log's start are gone; the sink goes on from there");
+    }
+    Ok(())
+}
+
+fn fetch(partition: Arc<TopicPartition>, mut reader: Box<dyn Reader>) -> Fetching {
+    Box::pin(async move {
+        let fetched = reader.next(FETCH_BYTES).await;
+        (partition, reader, fetched)
+    })
+}
+
+fn put(plugin: Arc<SinkTaskHandle>, sent: Put) -> Putting {
+    Box::pin(async move {
+        let outcome = plugin.put(sent.frame.clone()).await;
+        (sent, outcome)
+    })
+}
+
+/// Records gathered for the next put.
+#[derive(Default)]
+struct Gathered {
+    batch: FrameBuilder,
+    records: u64,
+    reached: BTreeMap<TopicPartition, u64>,
+}
+
+impl Gathered {
+    fn take(&mut self) -> Put {
+        let gathered = std::mem::take(self);
+        let mut batch = gathered.batch;
+        Put { frame: batch.finish(), records: gathered.records, reached: gathered.reached }
+    }
+}
+
+/// Turns records of topics into records of frames.
+pub struct RecordDecoder {
+    key: Box<dyn Converter>,
+    value: Box<dyn Converter>,
+    text: SchemaRef,
+    key_bytes: Vec<u8>,
+    value_bytes: Vec<u8>,
+}
+
+impl RecordDecoder {
+    /// A decoder with these converters.
+    pub fn new(key: Box<dyn Converter>, value: Box<dyn Converter>) -> Self {
+        let text = Arc::new(Schema::new(Type::String));
+        Self { key, value, text, key_bytes: Vec::new(), value_bytes: Vec::new() }
+    }
+
+    fn gather(&mut self, partition: &TopicPartition, fetched: &Fetched, into: &mut Gathered, ledger: &Ledger) -> Result<()> {
+        for record in fetched.records() {
+            self.push(partition, &record, &mut into.batch).map_err(|source| Error::Convert {
+                place: format!("record at offset {} of {}-{}", record.offset, partition.topic, partition.partition),
+                source,
+            })?;
+            into.records += 1;
+            ledger.read(1);
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, from: &TopicPartition, record: &RecordView<'_>, batch: &mut FrameBuilder) -> Result<(), ConvertError> {
+        let fault = |error: tidewater_plugin_api::Error| ConvertError(error.message);
+        self.key_bytes.clear();
+        self.value_bytes.clear();
+        let key = self.key.to_frame(record.key, &mut self.key_bytes).map_err(|error| ConvertError(format!("key: {error}")))?;
+        let value =
+            self.value.to_frame(record.value, &mut self.value_bytes).map_err(|error| ConvertError(format!("value: {error}")))?;
+        let none = tidewater_plugin_api::frame::SchemaId::NONE;
+        let topic = batch.topic(&from.topic).map_err(fault)?;
+        let key_schema = key.schema.as_ref().map_or(Ok(none), |schema| batch.schema(schema)).map_err(fault)?;
+        let value_schema = value.schema.as_ref().map_or(Ok(none), |schema| batch.schema(schema)).map_err(fault)?;
+        let text = if record.headers().len() == 0 { none } else { batch.schema(&self.text).map_err(fault)? };
+        let mut out = batch.record(topic);
+        out.partition(from.partition);
+        out.offset(record.offset);
+        out.timestamp(record.timestamp);
+        if key.present {
+            out.key(key_schema, |writer| writer.raw(&self.key_bytes));
+        }
+        if value.present {
+            out.value(value_schema, |writer| writer.raw(&self.value_bytes));
+        } else {
+            out.null_value(value_schema);
+        }
+        for (name, value) in record.headers() {
+            let value = value.map(|bytes| Value::String(String::from_utf8_lossy(bytes).into_owned()));
+            out.header(name, text, Some(&self.text), value.as_ref()).map_err(fault)?;
+        }
+        out.push().map_err(fault)
+    }
+}
