@@ -1,0 +1,430 @@
+//! The check of a whole connector file: every fault at once.
+
+use std::time::Duration;
+
+use tidewater_broker::Compression;
+use tidewater_plugin_api::config_def::ConfigType;
+use tidewater_plugin_api::{ConfigDef, ConfigProblem, ConnectorKind, ConnectorSpec};
+
+use super::connector_config::{ConnectorConfig, ConverterConfig, spelling};
+use super::connector_file::ConnectorFile;
+use super::connector_keys::{self, Absent};
+use super::nearest::{nearest, suggestion};
+use super::problem::{Problem, Severity};
+use super::provider::{Providers, Resolved};
+use super::redactor::Redactor;
+use super::worker_config::WorkerConfig;
+use crate::sink_task::Topics;
+
+/// What the check of a file gives.
+#[derive(Debug)]
+pub struct Checked {
+    /// The connector; none where a problem is an error.
+    pub config: Option<ConnectorConfig>,
+    /// Everything found, in the order of the file.
+    pub problems: Vec<Problem>,
+}
+
+/// Checks connector files.
+#[derive(Debug)]
+pub struct Checker<'a> {
+    /// The installed classes.
+    pub classes: &'a [ConnectorSpec],
+    /// Where the defaults of converters come from.
+    pub worker: &'a WorkerConfig,
+    /// Where references lead.
+    pub providers: &'a Providers,
+}
+
+impl Checker<'_> {
+    /// Every fault of `file` at once; the connector where there is none.
+    pub fn check(&self, file: &ConnectorFile) -> Checked {
+        let resolved = self.providers.resolve(&file.config);
+        let mut check = Check {
+            file,
+            spec: None,
+            resolved,
+            problems: file.notes.clone(),
+        };
+        check.references();
+        check.spec = check.class(self.classes);
+        let topics = match check.spec {
+            Some(spec) => check.keys(spec),
+            None => None,
+        };
+        check
+            .problems
+            .sort_by_key(|problem| (problem.line.is_none(), problem.line));
+        let config = match (check.spec, topics) {
+            (Some(spec), Some(topics)) if !check.problems.iter().any(Problem::is_error) => {
+                Some(self.typed(spec, topics, &check))
+            }
+            _ => None,
+        };
+        Checked {
+            config,
+            problems: check.problems,
+        }
+    }
+
+    fn typed(&self, spec: &ConnectorSpec, topics: Topics, check: &Check<'_>) -> ConnectorConfig {
+        let values = &check.resolved.values;
+        let def = connector_keys::keys(spec.kind);
+        let text = |name: &str| {
+            def.find(name)
+                .and_then(|key| ConfigDef::lookup(key, values))
+                .unwrap_or("")
+                .trim()
+        };
+        let number = |name: &str| text(name).parse().unwrap_or(0);
+        let settings = ["segment.bytes", "index.interval.bytes"]
+            .into_iter()
+            .filter_map(|name| {
+                let value = values.get(&format!("topic.creation.default.{name}"))?;
+                Some((name.to_owned(), value.trim().to_owned()))
+            });
+        ConnectorConfig {
+            name: check.file.name.clone(),
+            class: spec.class.clone(),
+            kind: spec.kind,
+            tasks_max: number("tasks.max") as u32,
+            key_converter: ConverterConfig::of(values, "key.converter", &self.worker.key_converter),
+            value_converter: ConverterConfig::of(values, "value.converter", &self.worker.value_converter),
+            topics,
+            max_poll_records: number("consumer.override.max.poll.records") as usize,
+            compression: match text("producer.override.compression.type") {
+                lz4 if lz4.eq_ignore_ascii_case("lz4") => Compression::Lz4,
+                _ => Compression::None,
+            },
+            new_topic_partitions: number("topic.creation.default.partitions").max(1) as u32,
+            new_topic_settings: settings.collect(),
+            retry_delay_max: Duration::from_millis(number("errors.retry.delay.max.ms")),
+            raw: check.file.config.clone(),
+            resolved: values.clone(),
+            redactor: check.redactor(),
+        }
+    }
+}
+
+/// The check of one file.
+struct Check<'a> {
+    file: &'a ConnectorFile,
+    spec: Option<&'a ConnectorSpec>,
+    resolved: Resolved,
+    problems: Vec<Problem>,
+}
+
+impl<'a> Check<'a> {
+    fn add(&mut self, severity: Severity, key: &str, message: impl Into<String>) {
+        let mut problem = self.file.problem(key, severity, message);
+        problem.value = self.shown(key);
+        self.problems.push(problem);
+    }
+
+    /// The value of `key` as written, where it may be shown: no password, and nothing under a name nobody knows, since that
+    /// may be a password with a typing error in its key (invariant 8).
+    fn shown(&self, key: &str) -> Option<String> {
+        let spec = self.spec?;
+        let def = spec
+            .config
+            .find(key)
+            .or_else(|| connector_keys::keys(spec.kind).find(key))?;
+        let value = self.file.config.get(key)?;
+        let secret = def.ty == ConfigType::Password && !is_reference(value);
+        Some(if secret { "[hidden]".into() } else { value.clone() })
+    }
+
+    fn references(&mut self) {
+        for problem in std::mem::take(&mut self.resolved.problems) {
+            let place = problem.key.as_deref().and_then(|key| self.file.place(key));
+            self.problems.push(problem.in_file(&self.file.path, place));
+        }
+    }
+
+    fn class(&mut self, classes: &'a [ConnectorSpec]) -> Option<&'a ConnectorSpec> {
+        const KEY: &str = "connector.class";
+        if self.resolved.unresolved.contains(KEY) {
+            return None;
+        }
+        let installed = || {
+            let mut names: Vec<&str> = classes.iter().map(|spec| spec.class.as_str()).collect();
+            names.sort_unstable();
+            match names.as_slice() {
+                [] => "no plugin is loaded; see `tidewater plugins` for where they are looked for".to_owned(),
+                names => format!("installed are {}", names.join(", ")),
+            }
+        };
+        let Some(name) = self
+            .resolved
+            .values
+            .get(KEY)
+            .map(|name| name.trim().to_owned())
+            .filter(|name| !name.is_empty())
+        else {
+            let problem = format!(
+                "is missing; it says which class the connector is of; {}",
+                installed()
+            );
+            self.problems
+                .push(self.file.problem(KEY, Severity::Error, problem));
+            return None;
+        };
+        let is_it = |spec: &&ConnectorSpec| spec.class == name || spec.aliases.contains(&name);
+        if let Some(spec) = classes.iter().find(is_it) {
+            return Some(spec);
+        }
+        let known = classes
+            .iter()
+            .flat_map(|spec| std::iter::once(&spec.class).chain(&spec.aliases));
+        let near = suggestion(&name, known.map(String::as_str));
+        let message = format!("is no class of the loaded plugins{near}; {}", installed());
+        let raw = self.file.config.get(KEY).cloned().unwrap_or_default();
+        self.problems
+            .push(self.file.problem(KEY, Severity::Error, message).showing(raw));
+        None
+    }
+
+    /// Checks all keys against those of `spec` and of every connector.
+    fn keys(&mut self, spec: &ConnectorSpec) -> Option<Topics> {
+        let framework = connector_keys::keys(spec.kind);
+        let def_problems = framework.check(&self.resolved.values);
+        let class_problems = spec.config.check(&self.resolved.values);
+        for ConfigProblem { key, message, .. } in def_problems.into_iter().chain(class_problems) {
+            // What a reference did not give is reported already; it is not missing.
+            let def = spec.config.find(&key).or_else(|| framework.find(&key));
+            let spelling = def
+                .map_or(key.as_str(), |def| spelling(def, &self.file.config))
+                .to_owned();
+            if !self.resolved.unresolved.contains(&spelling) {
+                self.add(Severity::Error, &spelling, message);
+            }
+        }
+        self.spelled_twice(framework);
+        self.spelled_twice(&spec.config);
+        self.converters();
+        self.unknown_keys(spec, framework);
+        self.exactly_once(spec);
+        self.replication();
+        match spec.kind {
+            ConnectorKind::Source => Some(Topics::Named(Vec::new())),
+            ConnectorKind::Sink => self.topics(),
+        }
+    }
+
+    fn spelled_twice(&mut self, def: &ConfigDef) {
+        for key in &def.keys {
+            let given: Vec<&String> = std::iter::once(&key.name)
+                .chain(&key.aliases)
+                .filter(|name| self.file.config.contains_key(*name))
+                .collect();
+            if let [first, second, ..] = given.as_slice() {
+                let message = format!("means the same as {first}, which is given too; keep one of them");
+                self.add(Severity::Error, second, message);
+            }
+        }
+    }
+
+    fn converters(&mut self) {
+        for side in ["key.converter", "value.converter"] {
+            let name = self.resolved.values.get(side).cloned();
+            if let Some(message) = name.and_then(|name| ConverterConfig::fault(&name)) {
+                self.add(Severity::Error, side, message);
+            }
+        }
+    }
+
+    fn unknown_keys(&mut self, spec: &ConnectorSpec, framework: &ConfigDef) {
+        let mut known: Vec<&str> = Vec::new();
+        for key in spec.config.keys.iter().chain(&framework.keys) {
+            known.push(&key.name);
+            known.extend(key.aliases.iter().map(String::as_str));
+        }
+        for absent in connector_keys::absent_names() {
+            known.push(absent);
+        }
+        let file = self.file;
+        for (name, value) in &file.config {
+            let of_class = spec.config.find(name).is_some()
+                || spec
+                    .config
+                    .prefixes
+                    .iter()
+                    .any(|prefix| name.starts_with(prefix.as_str()));
+            if of_class || framework.find(name).is_some() {
+                continue;
+            }
+            if self.of_the_other_kind(spec, name) {
+                continue;
+            }
+            match connector_keys::absent(name, self.resolved.values.get(name).unwrap_or(value)) {
+                Some(Absent::Harmless) => {}
+                Some(Absent::Refused) => self.add(Severity::Error, name, connector_keys::instead_of(name)),
+                None => {
+                    let (severity, message) = match nearest(name, known.iter().copied()) {
+                        Some(near) if near.typo => (
+                            Severity::Error,
+                            format!("is no key of {}; did you mean {}?", spec.class, near.name),
+                        ),
+                        Some(near) => (
+                            Severity::Warning,
+                            format!(
+                                "is no key of {} and has no effect; did you mean {}?",
+                                spec.class, near.name
+                            ),
+                        ),
+                        None => (
+                            Severity::Warning,
+                            format!("is no key of {} and has no effect", spec.class),
+                        ),
+                    };
+                    self.add(severity, name, message);
+                }
+            }
+        }
+    }
+
+    /// Whether `name` belongs to connectors of the other direction, which is said.
+    fn of_the_other_kind(&mut self, spec: &ConnectorSpec, name: &str) -> bool {
+        let (this, other, other_kind) = match spec.kind {
+            ConnectorKind::Source => ("source", "sinks", ConnectorKind::Sink),
+            ConnectorKind::Sink => ("sink", "sources", ConnectorKind::Source),
+        };
+        if connector_keys::keys(other_kind).find(name).is_none() {
+            return false;
+        }
+        self.add(
+            Severity::Error,
+            name,
+            format!("is for {other}, and {} is a {this}; remove it", spec.class),
+        );
+        true
+    }
+
+    fn exactly_once(&mut self, spec: &ConnectorSpec) {
+        const KEY: &str = "exactly.once.support";
+        let required = self
+            .resolved
+            .values
+            .get(KEY)
+            .is_some_and(|value| value.trim().eq_ignore_ascii_case("required"));
+        if required && spec.kind == ConnectorKind::Source && !spec.exactly_once {
+            let message = format!(
+                "cannot be met: {} does not keep its positions exactly",
+                spec.class
+            );
+            self.add(Severity::Error, KEY, message);
+        }
+    }
+
+    fn replication(&mut self) {
+        const KEY: &str = "topic.creation.default.replication.factor";
+        let copies = self
+            .resolved
+            .values
+            .get(KEY)
+            .and_then(|value| value.trim().parse::<i32>().ok());
+        if copies.is_some_and(|copies| copies > 1) {
+            self.add(
+                Severity::Warning,
+                KEY,
+                "has no effect: the embedded log keeps one copy",
+            );
+        }
+    }
+
+    /// The topics of a sink; none where they are at fault.
+    fn topics(&mut self) -> Option<Topics> {
+        let given = |key: &str| {
+            self.resolved
+                .values
+                .get(key)
+                .map(|text| text.trim().to_owned())
+                .filter(|t| !t.is_empty())
+        };
+        if ["topics", "topics.regex"]
+            .iter()
+            .any(|key| self.resolved.unresolved.contains(*key))
+        {
+            return None;
+        }
+        match (given("topics"), given("topics.regex")) {
+            (Some(_), Some(_)) => {
+                self.add(
+                    Severity::Error,
+                    "topics.regex",
+                    "is given beside topics; keep one of the two",
+                );
+                None
+            }
+            (None, None) => {
+                let message =
+                    "is missing; a sink needs the topics to read, as a list here or as topics.regex";
+                self.add(Severity::Error, "topics", message);
+                None
+            }
+            (Some(list), None) => {
+                let mut names: Vec<String> = Vec::new();
+                for name in list.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+                    if !is_topic_name(name) {
+                        let message = "holds a name no topic can have; names are 1 to 249 characters of a-z, A-Z, 0-9, \
+                                       '.', '_' and '-'; for a pattern use topics.regex";
+                        self.add(Severity::Error, "topics", message);
+                    } else if !names.iter().any(|known| known == name) {
+                        names.push(name.to_owned());
+                    }
+                }
+                Some(Topics::Named(names))
+            }
+            (None, Some(pattern)) => match regex::Regex::new(&format!("^(?:{pattern})$")) {
+                Ok(regex) => Some(Topics::Matching(regex)),
+                Err(error) => {
+                    let message = format!("is no regular expression: {}", last_line(&error.to_string()));
+                    self.add(Severity::Error, "topics.regex", message);
+                    None
+                }
+            },
+        }
+    }
+
+    fn redactor(&self) -> Redactor {
+        let mut redactor = self.resolved.redactor.clone();
+        for key in self
+            .spec
+            .iter()
+            .flat_map(|spec| &spec.config.keys)
+            .filter(|key| key.ty == ConfigType::Password)
+        {
+            if let Some(secret) = ConfigDef::lookup(key, &self.resolved.values) {
+                redactor.hide(secret, "[hidden]");
+            }
+        }
+        redactor
+    }
+}
+
+/// Whether `value` as written is a reference and nothing else, so that showing it tells no secret.
+fn is_reference(value: &str) -> bool {
+    value.starts_with("${") && value.find('}') == Some(value.len() - 1)
+}
+
+/// Kafka's rule for names of topics.
+fn is_topic_name(name: &str) -> bool {
+    (1..=249).contains(&name.len())
+        && name != "."
+        && name != ".."
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+}
+
+/// The last line of a message that draws a picture: the one that says what is wrong.
+fn last_line(message: &str) -> &str {
+    message
+        .lines()
+        .last()
+        .unwrap_or(message)
+        .trim_start_matches("error: ")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,289 @@
+//! The keys of every connector, whatever its class: one table for each direction, and what this version does not have.
+
+use std::sync::LazyLock;
+
+use tidewater_plugin_api::config_def::ConfigType;
+use tidewater_plugin_api::{ConfigDef, ConnectorKind, Importance, Validator};
+
+use crate::converter;
+
+/// The keys of every connector of `kind`, besides those of its class.
+pub fn keys(kind: ConnectorKind) -> &'static ConfigDef {
+    static SOURCE: LazyLock<ConfigDef> = LazyLock::new(|| of_source(of_both()));
+    static SINK: LazyLock<ConfigDef> = LazyLock::new(|| of_sink(of_both()));
+    match kind {
+        ConnectorKind::Source => &SOURCE,
+        ConnectorKind::Sink => &SINK,
+    }
+}
+
+/// The settings of a converter, under `key.converter.` and `value.converter.`.
+pub fn converter_keys() -> &'static ConfigDef {
+    static KEYS: LazyLock<ConfigDef> = LazyLock::new(|| {
+        ConfigDef::new()
+            .optional(
+                "schemas.enable",
+                ConfigType::Boolean,
+                "true",
+                Importance::Medium,
+                "json: whether each record carries its schema, as {\"schema\": …, \"payload\": …}.",
+            )
+            .optional(
+                "decimal.format",
+                ConfigType::String,
+                "BASE64",
+                Importance::Low,
+                "json: how decimals are written, BASE64 (the unscaled bytes) or NUMERIC (a JSON number).",
+            )
+            .one_of(&["BASE64", "NUMERIC"])
+    });
+    &KEYS
+}
+
+fn at_least(min: i64) -> Validator {
+    Validator::Range {
+        min: Some(min),
+        max: None,
+    }
+}
+
+fn of_both() -> ConfigDef {
+    let classes = converter::classes().collect::<Vec<_>>().join(", ");
+    let mut def = ConfigDef::new()
+        .nullable(
+            "name",
+            ConfigType::String,
+            Importance::High,
+            "The connector's name, under which its offsets are kept; the file's name where it is left out.",
+        )
+        .required(
+            "connector.class",
+            ConfigType::Class,
+            Importance::High,
+            "The class of the connector, by its short name or an alias; `tidewater plugins` lists them.",
+        )
+        .optional(
+            "tasks.max",
+            ConfigType::Int,
+            "1",
+            Importance::High,
+            "The most tasks to split the work into.",
+        )
+        .validate(at_least(1));
+    for side in ["key", "value"] {
+        let class = format!("{side}.converter");
+        let doc = format!(
+            "How {side}s stand in topics: {classes}, or the Java class of one; the worker's {class} where it is left out."
+        );
+        def = def.nullable(&class, ConfigType::Class, Importance::Medium, &doc);
+        for key in &converter_keys().keys {
+            let mut key = key.clone();
+            key.name = format!("{class}.{}", key.name);
+            def.keys.push(key);
+        }
+    }
+    def.nullable(
+        "header.converter",
+        ConfigType::Class,
+        Importance::Low,
+        "How headers stand in topics: simple, that is text as it is and anything else as JSON.",
+    )
+    .one_of(&["simple", "SimpleHeaderConverter", "org.apache.kafka.connect.storage.SimpleHeaderConverter"])
+    .optional(
+        "errors.retry.delay.max.ms",
+        ConfigType::Long,
+        "60000",
+        Importance::Medium,
+        "The longest pause before something that failed is tried again, in milliseconds; pauses double from 300 ms.",
+    )
+    .validate(at_least(1))
+}
+
+fn of_source(def: ConfigDef) -> ConfigDef {
+    def.optional(
+        "topic.creation.default.partitions",
+        ConfigType::Int,
+        "1",
+        Importance::Medium,
+        "Partitions of a topic that this connector creates.",
+    )
+    .validate(Validator::Range {
+        min: Some(1),
+        max: Some(10_000),
+    })
+    .nullable(
+        "topic.creation.default.replication.factor",
+        ConfigType::Int,
+        Importance::Low,
+        "Taken for compatibility; the embedded log keeps one copy.",
+    )
+    .nullable(
+        "topic.creation.default.segment.bytes",
+        ConfigType::Long,
+        Importance::Low,
+        "Size of a segment of a topic that this connector creates, in bytes.",
+    )
+    .validate(Validator::Range {
+        min: Some(1),
+        max: Some(2 << 30),
+    })
+    .nullable(
+        "topic.creation.default.index.interval.bytes",
+        ConfigType::Long,
+        Importance::Low,
+        "Bytes between two entries of the offset index of a topic that this connector creates.",
+    )
+    .validate(at_least(1))
+    .optional(
+        "producer.override.compression.type",
+        ConfigType::String,
+        "none",
+        Importance::Medium,
+        "How the connector's batches are compressed: none or lz4.",
+    )
+    .one_of(&["none", "lz4"])
+    .optional(
+        "exactly.once.support",
+        ConfigType::String,
+        "requested",
+        Importance::Low,
+        "With `required`, a class that cannot keep its positions exactly is refused.",
+    )
+    .one_of(&["requested", "required"])
+}
+
+fn of_sink(def: ConfigDef) -> ConfigDef {
+    def.nullable(
+        "topics",
+        ConfigType::List,
+        Importance::High,
+        "The topics to read, separated by commas; either this or topics.regex.",
+    )
+    .nullable(
+        "topics.regex",
+        ConfigType::String,
+        Importance::High,
+        "A regular expression that a topic's whole name must match; topics that appear later are read too.",
+    )
+    .optional(
+        "consumer.override.max.poll.records",
+        ConfigType::Int,
+        "500",
+        Importance::Medium,
+        "The most records handed to the connector at once.",
+    )
+    .validate(at_least(1))
+}
+
+/// Keys of Kafka Connect that this version does not have, and the values that ask for nothing. A key that ends in a dot
+/// stands for all that begin with it. A configuration that uses one is refused: what it asks for would not happen.
+const ABSENT: [(&str, &[&str]); 19] = [
+    ("transforms", &[""]),
+    ("transforms.", &[]),
+    ("predicates", &[""]),
+    ("predicates.", &[]),
+    ("errors.tolerance", &["none"]),
+    ("errors.retry.timeout", &["-1"]),
+    ("errors.log.enable", &["false"]),
+    ("errors.log.include.messages", &["false"]),
+    ("errors.deadletterqueue.topic.name", &[""]),
+    ("errors.deadletterqueue.", &[]),
+    ("topic.creation.groups", &[""]),
+    ("topic.creation.", &[]),
+    ("transaction.boundary", &["poll"]),
+    ("transaction.boundary.interval.ms", &[]),
+    ("offsets.storage.topic", &[]),
+    ("producer.override.", &[]),
+    ("consumer.override.", &[]),
+    ("admin.override.", &[]),
+    ("tasks.max.enforce", &["true"]),
+];
+
+/// How a key of Kafka Connect stands that this version does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Absent {
+    /// The value asks for nothing that would not happen.
+    Harmless,
+    /// It asks for what is not there.
+    Refused,
+}
+
+/// Whether `key` is one of Kafka Connect's that this version does not have, and whether `value` needs it.
+pub fn absent(key: &str, value: &str) -> Option<Absent> {
+    // Its reasons to reload, a provider that announces new secrets, do not arise here.
+    if key == "config.action.reload" {
+        return Some(Absent::Harmless);
+    }
+    let (_, harmless) = ABSENT
+        .iter()
+        .find(|(absent, _)| *absent == key || (absent.ends_with('.') && key.starts_with(absent)))?;
+    let value = value.trim();
+    let is_harmless = harmless
+        .iter()
+        .any(|harmless| harmless.eq_ignore_ascii_case(value));
+    Some(if is_harmless {
+        Absent::Harmless
+    } else {
+        Absent::Refused
+    })
+}
+
+/// What to do instead of using `key`, which is [`Absent::Refused`].
+pub fn instead_of(key: &str) -> &'static str {
+    match key {
+        "errors.retry.timeout" => {
+            "is not available in this version: what may succeed later is tried again until it does; remove it or set -1"
+        }
+        "errors.tolerance" => {
+            "is not available in this version: a record that cannot be processed stops the task; remove it or set none"
+        }
+        _ => "is not available in this version; remove it",
+    }
+}
+
+/// The names of Kafka Connect's keys that this version does not have, for finding what was mistyped.
+pub fn absent_names() -> impl Iterator<Item = &'static str> {
+    ABSENT
+        .iter()
+        .map(|(name, _)| *name)
+        .filter(|name| !name.ends_with('.'))
+        .chain(["config.action.reload"])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_are_there_are_not_called_absent() {
+        for kind in [ConnectorKind::Source, ConnectorKind::Sink] {
+            for key in &keys(kind).keys {
+                let value = key.default.clone().unwrap_or_default();
+                assert_eq!(
+                    key.default
+                        .as_deref()
+                        .map_or(Ok(()), |default| key.check(default)),
+                    Ok(()),
+                    "{}",
+                    key.name
+                );
+                let shadowed = absent(&key.name, &value).is_some();
+                let by_prefix = ABSENT
+                    .iter()
+                    .any(|(name, _)| name.ends_with('.') && key.name.starts_with(name));
+                assert_eq!(shadowed, by_prefix, "{}", key.name);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_absent_is_refused_unless_it_asks_for_nothing() {
+        assert_eq!(absent("transforms", " "), Some(Absent::Harmless));
+        assert_eq!(absent("transforms", "route"), Some(Absent::Refused));
+        assert_eq!(absent("transforms.route.type", "x"), Some(Absent::Refused));
+        assert_eq!(absent("errors.tolerance", "NONE"), Some(Absent::Harmless));
+        assert_eq!(absent("errors.tolerance", "all"), Some(Absent::Refused));
+        assert_eq!(absent("tasks.max", "1"), None);
+        assert_eq!(absent("transformsx", ""), None);
+    }
+}
