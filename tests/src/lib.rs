@@ -14,6 +14,7 @@
 //! | [`compare`], [`settle`] | two databases row by row, at once or when they have settled |
 //! | [`topics`], [`books`] | a stopped daemon's topics, held against the audit of the source |
 //! | [`stand`] | shop, mirror, file and the daemon between them |
+//! | [`small_disk`] | a file system to be filled |
 //! | [`bystander`] | a pipeline beside the one in trouble, which must not notice |
 //! | [`lines`] | what a file sink writes |
 //! | [`progress`], [`table`] | what a run is doing, and its figures, for a person |
@@ -36,6 +37,7 @@ pub mod postgres;
 pub mod progress;
 pub mod settle;
 pub mod shop;
+pub mod small_disk;
 pub mod stand;
 pub mod stats;
 pub mod table;

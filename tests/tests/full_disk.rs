@@ -1,58 +1,17 @@
 //! A full disk under the daemon's data: writes wait and say why, the daemon lives, and with room again everything arrives.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
 use tidewater_tests::Result;
 use tidewater_tests::books::Coverage;
 use tidewater_tests::daemon_log::Event;
 use tidewater_tests::shop;
+use tidewater_tests::small_disk::SmallDisk;
 use tidewater_tests::stand::{Stand, check_ledgers};
 
-/// A small file system of its own, gone when dropped.
-struct SmallDisk {
-    path: PathBuf,
-}
-
-impl SmallDisk {
-    fn mount(path: PathBuf, size: &str) -> Self {
-        fs::create_dir_all(&path).expect("the mount point is made");
-        run(Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
-            .arg(&path));
-        Self { path }
-    }
-
-    fn grow(&self, size: &str) {
-        run(Command::new("mount")
-            .args(["-o", &format!("remount,size={size}")])
-            .arg(&self.path));
-    }
-
-    fn path(&self) -> &Path {
-        &self.path
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.path).status();
-    }
-}
-
-fn run(command: &mut Command) {
-    let status = command.status().expect("the command runs");
-    assert!(status.success(), "{command:?}: {status}");
-}
-
-/// Needs the right to mount: run as root, or where unprivileged user namespaces give it, through
-/// `unshare --map-root-user --mount`.
 #[tokio::test]
 async fn nothing_is_lost_on_a_full_disk() -> Result<()> {
     let mut stand = Stand::set_up(0.3).await?;
     let snapshot_rows = shop::rows(&stand.source).await?;
-    let disk = SmallDisk::mount(stand.work.join("small"), "20m");
+    let disk = SmallDisk::mount(stand.work.join("small"), "20m").await?;
     stand.options.data_dir = disk.path().join("data");
     let mut daemon = stand.start()?;
 
@@ -69,7 +28,7 @@ async fn nothing_is_lost_on_a_full_disk() -> Result<()> {
     );
     assert!(daemon.is_alive());
 
-    disk.grow("2g");
+    disk.resize("2g")?;
     stand.equal(&daemon).await?;
     stand
         .source

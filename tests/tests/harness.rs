@@ -5,6 +5,7 @@ use std::time::Duration;
 use tidewater_tests::compare::{Difference, Table, compare};
 use tidewater_tests::postgres::{Postgres, PostgresOptions};
 use tidewater_tests::shop::{self, WriterOptions, Writers};
+use tidewater_tests::small_disk::SmallDisk;
 use tidewater_tests::work_dir::WorkDir;
 
 #[tokio::test]
@@ -103,5 +104,17 @@ async fn a_killed_server_comes_back_on_its_port_with_what_was_committed() -> tid
         Some("1")
     );
     server.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_small_disk_is_full_after_its_size_and_can_grow() -> tidewater_tests::Result<()> {
+    let work = WorkDir::new()?;
+    let disk = SmallDisk::mount(work.join("small"), "1m").await?;
+    let file = disk.path().join("file");
+    let full = std::fs::write(&file, vec![0; 2 << 20]).expect_err("two megabytes do not fit into one");
+    assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
+    disk.resize("4m")?;
+    std::fs::write(&file, vec![0; 2 << 20]).expect("two megabytes fit into four");
     Ok(())
 }
