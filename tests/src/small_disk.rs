@@ -82,9 +82,9 @@ impl SmallDisk {
                 command
             }
         };
-        run(command
-            .args(["-o", &format!("remount,size={size}")])
-            .arg(&self.mount_point))
+        // With its source named, mount does not repeat the options it was mounted with, which a namespace may refuse.
+        command.args(["-o", &format!("remount,size={size}"), "tmpfs"]);
+        run(command.arg(&self.mount_point))
     }
 }
 
