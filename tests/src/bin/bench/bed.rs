@@ -66,10 +66,10 @@ impl Bed {
             .execute(
                 DATABASE,
                 &format!(
-                    "DO $$ BEGIN FOR first IN 0..{rows} - 1 BY 500 LOOP
+                    "DO $$ BEGIN FOR begins IN 0..{rows} - 1 BY 500 LOOP
                          INSERT INTO events SELECT i, i % 10000, 'kind ' || i % 7, i / 100.0,
                              'a note of an ordinary length for row ' || i, i % 2 = 0, clock_timestamp()
-                           FROM generate_series(first, least(first + 499, {rows} - 1)) i;
+                           FROM generate_series(begins, least(begins + 499, {rows} - 1)) i;
                          COMMIT;
                      END LOOP; END $$"
                 ),
