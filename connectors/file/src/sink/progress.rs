@@ -1,0 +1,95 @@
+//! Which records are in the file: for each partition the next offset wanted.
+
+use tidewater_plugin_api::{Record, TopicPartition, TopicPartitionOffset};
+
+/// Progress by partition, with a batch's share apart until the whole batch is written.
+#[derive(Debug, Default)]
+pub struct Progress {
+    entries: Vec<Entry>,
+    /// The entry of the record before: records of one partition mostly come together.
+    latest: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    partition: TopicPartition,
+    /// The next offset wanted, as far as batches are written; none before the first.
+    written: Option<u64>,
+    /// The same with the present batch.
+    staged: Option<u64>,
+}
+
+impl Progress {
+    /// Goes on from `offsets`.
+    pub fn new(offsets: &[TopicPartitionOffset]) -> Self {
+        let entries = offsets.iter().map(|known| Entry {
+            partition: known.partition.clone(),
+            written: Some(known.offset),
+            staged: Some(known.offset),
+        });
+        Self {
+            entries: entries.collect(),
+            latest: 0,
+        }
+    }
+
+    /// Counts `record` in; false where it had been written before.
+    pub fn stage(&mut self, record: &Record<'_>) -> bool {
+        let (Some(partition), Some(offset)) = (record.partition(), record.offset()) else {
+            return true;
+        };
+        let topic = record.topic();
+        let is = |entry: &Entry| entry.partition.partition == partition && entry.partition.topic == topic;
+        if !self.entries.get(self.latest).is_some_and(is) {
+            self.latest = self.entries.iter().position(is).unwrap_or_else(|| {
+                self.entries.push(Entry {
+                    partition: TopicPartition {
+                        topic: topic.to_owned(),
+                        partition,
+                    },
+                    written: None,
+                    staged: None,
+                });
+                self.entries.len() - 1
+            });
+        }
+        let staged = &mut self.entries[self.latest].staged;
+        if staged.is_some_and(|next| offset < next) {
+            return false;
+        }
+        *staged = Some(offset + 1);
+        true
+    }
+
+    /// The batch is written.
+    pub fn accept(&mut self) {
+        for entry in &mut self.entries {
+            entry.written = entry.staged;
+        }
+    }
+
+    /// The batch is not written, and will come again.
+    pub fn forget(&mut self) {
+        for entry in &mut self.entries {
+            entry.staged = entry.written;
+        }
+    }
+
+    /// The next offsets wanted, of `partitions`.
+    pub fn of(&self, partitions: &[TopicPartition]) -> Vec<TopicPartitionOffset> {
+        let mut offsets = self.all();
+        offsets.retain(|known| partitions.contains(&known.partition));
+        offsets
+    }
+
+    /// The next offsets wanted, of all partitions.
+    pub fn all(&self) -> Vec<TopicPartitionOffset> {
+        let known = self.entries.iter().filter_map(|entry| {
+            Some(TopicPartitionOffset {
+                partition: entry.partition.clone(),
+                offset: entry.written?,
+            })
+        });
+        known.collect()
+    }
+}
