@@ -34,7 +34,7 @@ pub(crate) struct Shared {
     pub(crate) coordinator: Arc<Coordinator>,
     pub(crate) topics: RwLock<BTreeMap<String, Arc<Topic>>>,
     /// Held while a topic is created or deleted.
-    pub(crate) catalog: tokio::sync::Mutex<()>,
+    pub(crate) catalog: Arc<tokio::sync::Mutex<()>>,
     pub(crate) producers: Mutex<HashMap<String, Arc<ProducerEntry>>>,
     pub(crate) recovery: RecoveryReport,
     pub(crate) closed: AtomicBool,
@@ -87,21 +87,22 @@ impl Broker {
         self.check_open()?;
         let info = TopicInfo::new(name, config.partitions, config.settings)?;
         let sizes = LogSizes::new(&self.shared.options, &info.settings)?;
-        let _catalog = self.shared.catalog.lock().await;
+        let catalog = Arc::clone(&self.shared.catalog).lock_owned().await;
         if self.topic(name).is_some() {
             return Err(Error::TopicExists {
                 topic: name.to_owned(),
             });
         }
-        let topics = self.topics_dir()?;
-        let flusher = Arc::clone(&self.shared.flusher);
-        let topic = blocking(move || Topic::create(info, &topics, sizes, &flusher)).await?;
-        let info = topic.info.clone();
-        self.shared
-            .topics
-            .write()
-            .insert(info.name.clone(), Arc::new(topic));
-        Ok(info)
+        let (topics, shared) = (self.topics_dir()?, Arc::clone(&self.shared));
+        // To the end, even if the caller goes: the directory and the map change together.
+        blocking(move || {
+            let topic = Topic::create(info, &topics, sizes, &shared.flusher)?;
+            let info = topic.info.clone();
+            shared.topics.write().insert(info.name.clone(), Arc::new(topic));
+            drop(catalog);
+            Ok(info)
+        })
+        .await
     }
 
     /// A topic by name.
@@ -130,20 +131,23 @@ impl Broker {
     pub async fn delete_topic(&self, name: &str) -> Result<()> {
         self.check_open()?;
         refuse_internal(name)?;
-        let _catalog = self.shared.catalog.lock().await;
+        let catalog = Arc::clone(&self.shared.catalog).lock_owned().await;
         let topic = self.shared.topics.read().get(name).cloned();
         let topic = topic.ok_or_else(|| Error::UnknownTopic {
             topic: name.to_owned(),
         })?;
-        let topics = self.topics_dir()?;
-        let info = topic.info.clone();
-        blocking(move || info.mark_deleted(&topics)).await?;
-        self.shared.topics.write().remove(name);
-        for log in &topic.logs {
-            log.delete();
-        }
-        let (topics, info) = (self.topics_dir()?, topic.info.clone());
-        blocking(move || info.remove_deleted(&topics)).await
+        let (topics, shared) = (self.topics_dir()?, Arc::clone(&self.shared));
+        // To the end, even if the caller goes.
+        blocking(move || {
+            topic.info.mark_deleted(&topics)?;
+            shared.topics.write().remove(&topic.info.name);
+            for log in &topic.logs {
+                log.delete();
+            }
+            drop(catalog);
+            topic.info.remove_deleted(&topics)
+        })
+        .await
     }
 
     /// The offsets that bound a partition.

@@ -223,19 +223,16 @@ fn retract(
     let key = transaction.key;
     let settle = move |aborted: Result<()>| {
         let mut state = entry.state.lock();
-        let error = match aborted {
-            Ok(()) => {
-                transaction.end(Outcome::Abort);
-                state.phase = Phase::Idle;
-                failure
-            }
-            Err(_) => {
-                let reason: Arc<str> = failure.to_string().into();
-                state.phase = Phase::Undecided(Arc::clone(&reason));
-                Error::CommitUnknown {
-                    transactional_id: Arc::clone(&entry.transactional_id),
-                    reason,
-                }
+        let error = if aborted.is_ok() {
+            transaction.end(Outcome::Abort);
+            state.phase = Phase::Idle;
+            failure
+        } else {
+            let reason: Arc<str> = failure.to_string().into();
+            state.phase = Phase::Undecided(Arc::clone(&reason));
+            Error::CommitUnknown {
+                transactional_id: Arc::clone(&entry.transactional_id),
+                reason,
             }
         };
         drop(state);

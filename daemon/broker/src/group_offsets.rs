@@ -30,8 +30,11 @@ pub(crate) struct OffsetChange {
 
 pub(crate) struct GroupOffsets {
     pub(crate) log: Arc<Log>,
-    groups: RwLock<HashMap<String, BTreeMap<(String, u32), Held>>>,
+    groups: RwLock<HashMap<String, Group>>,
 }
+
+/// By topic and partition.
+type Group = BTreeMap<(String, u32), Held>;
 
 struct Held {
     next: Option<u64>,

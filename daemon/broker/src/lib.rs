@@ -63,6 +63,8 @@ mod compression;
 mod data_dir;
 mod durable_file;
 mod error;
+#[cfg(test)]
+mod fault_tests;
 mod fetched;
 mod flusher;
 mod group_offsets;

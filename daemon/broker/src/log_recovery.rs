@@ -35,6 +35,16 @@ pub(crate) struct Recovered {
     pub(crate) batches: BTreeMap<u64, (u64, u32)>,
 }
 
+/// A segment that was read.
+struct Scanned {
+    /// Up to its last whole batch.
+    segment: ActiveSegment,
+    /// The offset after that.
+    end: u64,
+    /// Where bytes follow that are no batch: why, and the size of the file.
+    defect: Option<(String, u64)>,
+}
+
 /// A log being opened.
 struct Opening<'a> {
     dir: PathBuf,
@@ -174,14 +184,15 @@ impl Opening<'_> {
             // An empty log whose first segment was never written to.
             return Ok((todo, start));
         }
-        // Durable bytes are gone. Their offsets were seen and are not given out again.
+        // Durable bytes are gone. Their offsets were seen and are not given out again; the size they had is kept, so
+        // that the next start finds the same.
         self.quarantine_size(start.segment, size, start.position);
         todo.retain(|base| *base > start.segment);
         let next = todo.first().copied().unwrap_or(start.offset).max(start.offset);
         self.sealed.push(SealedSegment {
             base: start.segment,
             next,
-            size: size.unwrap_or(0),
+            size: start.position,
         });
         Ok((
             todo,
@@ -226,7 +237,11 @@ impl Opening<'_> {
                 self.seal(closed, expected);
             }
             let from = if base == start.segment { start.position } else { 0 };
-            let (mut segment, end, defect) = self.scan_segment(base, from, expected)?;
+            let Scanned {
+                mut segment,
+                end,
+                defect,
+            } = self.scan_segment(base, from, expected)?;
             expected = end;
             if let Some((reason, size)) = defect {
                 if self.lenient && i + 1 < todo.len() {
@@ -266,14 +281,8 @@ impl Opening<'_> {
         ))
     }
 
-    /// Reads one segment from byte `from`. Answers it up to its last whole batch, the offset after that, and, where
-    /// bytes follow that are no batch, why and the file's size.
-    fn scan_segment(
-        &mut self,
-        base: u64,
-        from: u64,
-        expected: u64,
-    ) -> Result<(ActiveSegment, u64, Option<(String, u64)>)> {
+    /// Reads one segment from byte `from`.
+    fn scan_segment(&mut self, base: u64, from: u64, expected: u64) -> Result<Scanned> {
         let path = log_path(&self.dir, base);
         let file = segment::open(&path)?;
         let read_failed = |e| Error::io("read", &path, e);
@@ -320,8 +329,8 @@ impl Opening<'_> {
             // What was read may be in the page cache alone: it counts only once it is on disk.
             (self.flusher.sync)(&file, &path).map_err(|e| Error::io("sync", &path, e))?;
         }
-        Ok((
-            ActiveSegment {
+        Ok(Scanned {
+            segment: ActiveSegment {
                 base,
                 file: Arc::new(file),
                 path,
@@ -330,7 +339,7 @@ impl Opening<'_> {
             },
             end,
             defect,
-        ))
+        })
     }
 
     fn seal(&mut self, mut closed: ActiveSegment, next: u64) {

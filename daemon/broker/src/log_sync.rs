@@ -71,6 +71,7 @@ impl Log {
     pub(crate) fn sync_once(self: &Arc<Self>) {
         let Some(job) = self.begin_sync() else { return };
         let result = self.run_sync(&job);
+        let mut held = job.held;
         let mut done = Vec::new();
         {
             let mut state = self.state.lock();
@@ -92,13 +93,14 @@ impl Log {
                 Err(e) => {
                     self.fail(&mut state, e.to_string());
                     done.append(&mut state.sync.waiters);
+                    held += std::mem::take(&mut state.sync.held);
                 }
             }
             if state.sync.queued {
                 self.flusher.push(Arc::clone(self));
             }
         }
-        self.flusher.in_flight.release(job.held);
+        self.flusher.in_flight.release(held);
         let outcome = result.map_err(|e| Error::LogFailed {
             path: self.dir.clone(),
             reason: e.to_string().into(),

@@ -89,7 +89,7 @@ impl Broker {
                 offsets,
             }),
             topics: RwLock::new(topics),
-            catalog: tokio::sync::Mutex::new(()),
+            catalog: Arc::default(),
             producers: Mutex::new(producers),
             recovery,
             closed: AtomicBool::new(false),

@@ -97,6 +97,7 @@ fn segment_bytes(value: u64, text: impl Fn() -> String) -> Result<u64> {
 
 /// The sizes in force for one log.
 #[derive(Debug, Clone, Copy)]
+#[expect(clippy::struct_field_names, reason = "the names are those of the options")]
 pub(crate) struct LogSizes {
     pub(crate) segment_bytes: u64,
     pub(crate) index_interval_bytes: u64,

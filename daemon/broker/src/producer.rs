@@ -32,7 +32,7 @@ impl Producer {
     /// Takes over from the instance before (invariant 9): fences it, ends its transaction, and makes the new epoch
     /// durable.
     pub(crate) async fn take_over(broker: Broker, entry: Arc<ProducerEntry>) -> Result<Self> {
-        let _turn = entry.turn.lock().await;
+        let turn = entry.turn.lock().await;
         let transactions = &broker.coordinator().transactions;
         let who = {
             let mut state = entry.state.lock();
@@ -57,7 +57,7 @@ impl Producer {
         };
         transactions.append_producer(&entry.transactional_id, who, Box::new(told))?;
         durable.await.map_err(|_| Error::Closed)??;
-        drop(_turn);
+        drop(turn);
         Ok(Self { broker, entry, who })
     }
 

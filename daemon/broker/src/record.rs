@@ -33,6 +33,10 @@ pub struct Headers<'a> {
     left: u32,
 }
 
+#[expect(
+    clippy::copy_iterator,
+    reason = "a view into the fetched bytes, copied with its record"
+)]
 impl<'a> Iterator for Headers<'a> {
     type Item = (&'a str, Option<&'a [u8]>);
 
@@ -55,6 +59,7 @@ impl ExactSizeIterator for Headers<'_> {}
 
 /// A varint length and that many bytes; `Some(None)` for length −1, `None` if malformed.
 #[inline]
+#[expect(clippy::option_option, reason = "null and malformed are different answers")]
 fn take_bytes<'a>(data: &mut &'a [u8]) -> Option<Option<&'a [u8]>> {
     let len = varint::take(data)?;
     if len == -1 {

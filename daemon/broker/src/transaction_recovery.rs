@@ -94,7 +94,7 @@ pub(crate) fn decide(
                     first: first_offset,
                     next,
                 };
-                markers.entry(*key).or_insert_with(Vec::new).push(marker);
+                markers.entry(*key).or_default().push(marker);
             }
             log.state.lock().sync.checkpoint_due = true;
             recovered.actions.push(action);

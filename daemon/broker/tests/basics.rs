@@ -2,43 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod support;
+
 use std::time::Duration;
 
+use support::{batch, drain, options, read};
 use tidewater_broker::{
-    BatchBuilder, Broker, BrokerOptions, Compression, Error, Isolation, Reader, Start, TopicConfig,
+    BatchBuilder, Broker, BrokerOptions, Compression, Error, Isolation, Start, TopicConfig,
 };
-
-fn options(dir: &tempfile::TempDir) -> BrokerOptions {
-    BrokerOptions::new(dir.path().join("data"))
-}
-
-fn batch(values: &[&str]) -> BatchBuilder {
-    let mut batch = BatchBuilder::new(Compression::None);
-    for value in values {
-        batch.push(1, None, Some(value.as_bytes()), &[]);
-    }
-    batch
-}
-
-/// All that is visible now, as (offset, value).
-fn drain(reader: &mut Reader) -> Vec<(u64, String)> {
-    let mut all = Vec::new();
-    while let Some(fetched) = reader.try_next(1 << 20).unwrap() {
-        let text = |v: Option<&[u8]>| String::from_utf8(v.unwrap_or_default().to_vec()).unwrap();
-        let before = all.len();
-        all.extend(fetched.records().map(|r| (r.offset, text(r.value))));
-        assert_eq!(all.len() - before, fetched.len());
-    }
-    all
-}
-
-fn read(broker: &Broker, topic: &str, partition: u32, isolation: Isolation) -> Vec<(u64, String)> {
-    drain(
-        &mut broker
-            .reader(topic, partition, Start::Earliest, isolation)
-            .unwrap(),
-    )
-}
 
 fn committed(broker: &Broker, partition: u32) -> Vec<String> {
     read(broker, "t", partition, Isolation::ReadCommitted)

@@ -1,0 +1,171 @@
+//! A full disk: writes are refused with a clear error and leave nothing behind, reads go on, and once there is space
+//! so do writes.
+//!
+//! The full disk is real: a small tmpfs where the test may mount one, else a limit on the size of files, set in a
+//! process of its own.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use support::{batch, read};
+use tidewater_broker::{Broker, BrokerOptions, Error, Isolation, TopicConfig};
+
+const DIR: &str = "BROKER_DISK_FULL_DIR";
+
+fn values(broker: &Broker, partition: u32) -> Vec<String> {
+    read(broker, "t", partition, Isolation::ReadCommitted)
+        .into_iter()
+        .map(|(_, v)| v)
+        .collect()
+}
+
+/// Fills the disk of `dir` until it refuses, then calls `make_space`.
+async fn fill_and_go_on(dir: &Path, make_space: impl FnOnce()) {
+    let options = BrokerOptions {
+        segment_bytes: 100_000,
+        checkpoint_bytes: 50_000,
+        ..BrokerOptions::new(dir)
+    };
+    let broker = Broker::open(options.clone()).unwrap();
+    broker.create_topic("t", TopicConfig::new(2)).await.unwrap();
+    let producer = broker.producer("p").await.unwrap();
+    broker.append("t", 1, batch(&["first"])).await.unwrap();
+
+    // A transaction is open when space runs out, with records in both partitions.
+    let mut transaction = producer.begin().unwrap();
+    transaction.append("t", 0, batch(&["open"])).await.unwrap();
+    transaction.append("t", 1, batch(&["open"])).await.unwrap();
+    let (large, small) = ("x".repeat(7_000), "y".repeat(30));
+    let mut written = Vec::new();
+    // Large ones until they do not fit, then small ones: not even a marker fits in the end.
+    for value in [&large, &small] {
+        let refused = loop {
+            assert!(written.len() < 100_000, "the disk does not fill");
+            match broker.append("t", 0, batch(&[value])).await {
+                Ok(_) => written.push(value.clone()),
+                Err(e) => break e,
+            }
+        };
+        let Error::DiskFull { path, free } = &refused else {
+            panic!("{refused}")
+        };
+        assert!(path.starts_with(dir), "{}", path.display());
+        let text = refused.to_string();
+        assert!(
+            text.contains(&free.to_string()) && text.contains("free or add space"),
+            "{text}"
+        );
+    }
+
+    // A batch of the transaction is refused; the transaction is as before, and its commit is refused whole, or not.
+    let more = transaction.append("t", 0, batch(&[&large])).await;
+    assert!(matches!(more, Err(Error::DiskFull { .. })), "{more:?}");
+    transaction
+        .commit_group_offsets("g", &[("s", 0, 1)])
+        .await
+        .unwrap_or_else(|e| {
+            assert!(matches!(e, Error::DiskFull { .. }), "{e}");
+        });
+    drop(transaction);
+    // It is aborted although there is no space for its markers, and what others wrote shows.
+    assert_eq!(values(&broker, 0), written);
+    assert_eq!(values(&broker, 1), ["first"]);
+
+    make_space();
+    broker.append("t", 0, batch(&[&large])).await.unwrap();
+    written.push(large.clone());
+    assert_eq!(values(&broker, 0), written);
+    let mut transaction = producer.begin().unwrap();
+    transaction.append("t", 0, batch(&["later"])).await.unwrap();
+    transaction.append("t", 1, batch(&["later"])).await.unwrap();
+    transaction
+        .commit_group_offsets("g", &[("s", 0, 2)])
+        .await
+        .unwrap();
+    transaction.commit().await.unwrap();
+    written.push("later".to_owned());
+    drop(producer);
+    for _ in 0..2 {
+        let broker = Broker::open(options.clone());
+        assert!(matches!(broker, Err(Error::Locked { .. })));
+    }
+    assert_eq!(values(&broker, 0), written);
+    broker.close().await.unwrap();
+    drop(broker);
+
+    let broker = Broker::open(options).unwrap();
+    assert!(broker.recovery().is_clean(), "{:?}", broker.recovery());
+    assert_eq!(values(&broker, 0), written);
+    assert_eq!(values(&broker, 1), ["first", "later"]);
+    assert_eq!(broker.group_offsets("g")[&("s".to_owned(), 0)], 2);
+}
+
+/// A mounted file system, unmounted when dropped.
+struct Mounted(PathBuf);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        unmount(&self.0, UnmountFlags::DETACH).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_writes_and_serves_reads_until_there_is_space() {
+    let dir = tempfile::tempdir().unwrap();
+    let size = c"size=1m";
+    if mount("tmpfs", dir.path(), "tmpfs", MountFlags::empty(), Some(size)).is_ok() {
+        let mounted = Mounted(dir.path().to_owned());
+        let ballast = mounted.0.join("ballast");
+        fs::write(&ballast, vec![0; 300_000]).unwrap();
+        fill_and_go_on(&mounted.0.join("data"), || fs::remove_file(&ballast).unwrap()).await;
+    } else {
+        limited_in_a_process_of_its_own(dir.path());
+    }
+}
+
+#[test]
+fn a_limit_on_the_size_of_files_is_a_full_disk_too() {
+    let dir = tempfile::tempdir().unwrap();
+    limited_in_a_process_of_its_own(dir.path());
+}
+
+/// Runs [`limited_process`] with files of at most 64 KiB. The shell has it ignore the signal that goes with the limit.
+fn limited_in_a_process_of_its_own(dir: &Path) {
+    let run =
+        "trap '' XFSZ; ulimit -S -f 128; exec \"$0\" limited_process --exact --ignored --test-threads=1";
+    let status = Command::new("sh")
+        .args(["-c", run])
+        .arg(env::current_exe().unwrap())
+        .env(DIR, dir)
+        .status()
+        .unwrap();
+    assert!(status.success());
+}
+
+#[tokio::test]
+#[ignore = "run by the tests of the full disk, as a process with a limit on the size of files"]
+async fn limited_process() {
+    let dir = PathBuf::from(env::var(DIR).unwrap());
+    let limit = getrlimit(Resource::Fsize);
+    assert!(limit.current.is_some_and(|bytes| bytes <= 65_536), "{limit:?}");
+    let raise = || {
+        let limit = getrlimit(Resource::Fsize);
+        setrlimit(
+            Resource::Fsize,
+            Rlimit {
+                current: limit.maximum,
+                maximum: limit.maximum,
+            },
+        )
+        .unwrap();
+    };
+    fill_and_go_on(&dir.join("data"), raise).await;
+}
