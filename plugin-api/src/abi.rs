@@ -462,8 +462,7 @@ pub struct PluginVTable {
     pub describe: Option<unsafe extern "C" fn(reply: *mut Buf) -> u32>,
     /// Makes the instance that `args`, a [`Create`](crate::payload::Create) as JSON, asks for and writes it to
     /// `instance`, or an [`Error`](crate::Error) as JSON to `error`; answers a [`Status`].
-    pub create:
-        Option<unsafe extern "C" fn(args: Slice, instance: *mut *mut c_void, error: *mut Buf) -> u32>,
+    pub create: Option<unsafe extern "C" fn(args: Slice, instance: *mut *mut c_void, error: *mut Buf) -> u32>,
     /// Queues an operation. `operation` is chosen by the host, unique for the instance.
     pub submit: Option<
         unsafe extern "C" fn(
@@ -519,11 +518,7 @@ pub unsafe fn read_prefix<T: Versioned>(table: *const T, absent: T) -> Result<T,
     // SAFETY: at most what the table covers is read, at most `T` is written, and any prefix of a `Versioned` table laid
     // over `absent` is a valid `T`.
     unsafe {
-        ptr::copy_nonoverlapping(
-            table.cast::<u8>(),
-            (&raw mut out).cast::<u8>(),
-            covered,
-        );
+        ptr::copy_nonoverlapping(table.cast::<u8>(), (&raw mut out).cast::<u8>(), covered);
     }
     Ok(out)
 }

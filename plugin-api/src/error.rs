@@ -23,6 +23,10 @@ pub enum ErrorKind {
     Cancelled,
     /// The plugin panicked: its instance is poisoned and is replaced.
     Panic,
+    /// A side of the plugin boundary sent what the other does not understand (invariant 7).
+    Malformed,
+    /// The plugin did not finish within its deadline and was left behind; its thread may still run.
+    Abandoned,
 }
 
 /// An error of a connector or task.

@@ -32,11 +32,14 @@ impl<P: Plugin> Table<P> {
 }
 
 /// What the exported function does: takes the host's table, gives the plugin's.
+///
+/// # Safety
+/// `table` must be null or the host's, valid until the process ends.
 #[doc(hidden)]
-pub fn entry<P: Plugin>(table: *const HostVTable) -> *const PluginVTable {
+pub unsafe fn entry<P: Plugin>(table: *const HostVTable) -> *const PluginVTable {
     // Keeps the header: a linker that sees no use of its section would leave it out.
     std::hint::black_box(P::header());
-    // SAFETY: the ABI has the host give a table that lives as long as the process.
+    // SAFETY: the caller's promise.
     if unsafe { host::attach(table) }.is_err() {
         return ptr::null();
     }
@@ -113,7 +116,11 @@ unsafe extern "C" fn create<P: Plugin>(args: Slice, instance: *mut *mut c_void, 
 fn create_instance<P: Plugin>(args: &[u8]) -> Result<Instance> {
     log::refresh();
     let create: Create = serde_json::from_slice(args).map_err(|error| {
-        Error::from_source(ErrorKind::Fatal, "the host asks for an instance that is not understood", &error)
+        Error::from_source(
+            ErrorKind::Fatal,
+            "the host asks for an instance that is not understood",
+            &error,
+        )
     })?;
     let class = classes::<P>()?
         .iter()

@@ -104,10 +104,7 @@ pub(crate) fn log(level: Level, target: &str, message: &str, fields: &[u8]) {
         message: Slice::new(message.as_bytes()),
         fields: Slice::new(fields),
         connector: Slice::new(identity.as_ref().map_or(&[], |id| id.connector.as_bytes())),
-        task: identity
-            .as_ref()
-            .and_then(|id| id.task)
-            .map_or(-1, i64::from),
+        task: identity.as_ref().and_then(|id| id.task).map_or(-1, i64::from),
     };
     // SAFETY: the table is valid until the process ends, any thread may call, and what the event lends lives on.
     unsafe { (host.log)(host.ctx, &raw const event) };

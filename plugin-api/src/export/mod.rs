@@ -158,7 +158,8 @@ macro_rules! export_plugin {
             extern "C" fn exported_entry(
                 host: *const $crate::abi::HostVTable,
             ) -> *const $crate::abi::PluginVTable {
-                $crate::export::entry::<Exported>(host)
+                // SAFETY: the ABI has the host give a table that lives as long as the process.
+                unsafe { $crate::export::entry::<Exported>(host) }
             }
         };
     };

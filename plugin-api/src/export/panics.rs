@@ -54,7 +54,10 @@ pub(crate) fn install_hook() {
                 remember(info);
             } else if host::identity().is_some() {
                 // Nothing of ours waits for it: tokio catches it, and tells only who awaits the task.
-                let message = format!("a task or thread that the plugin spawned panicked: {}", describe(info));
+                let message = format!(
+                    "a task or thread that the plugin spawned panicked: {}",
+                    describe(info)
+                );
                 host::log(Level::ERROR, TARGET, &message, b"");
                 log_backtrace();
             } else {
@@ -82,7 +85,12 @@ fn remember(info: &PanicHookInfo<'_>) {
 fn log_backtrace() {
     let backtrace = Backtrace::capture();
     if backtrace.status() == BacktraceStatus::Captured {
-        host::log(Level::ERROR, TARGET, &format!("the panic's backtrace:\n{backtrace}"), b"");
+        host::log(
+            Level::ERROR,
+            TARGET,
+            &format!("the panic's backtrace:\n{backtrace}"),
+            b"",
+        );
     }
 }
 

@@ -258,7 +258,11 @@ fn wrong_part(opcode: Opcode) -> Error {
 
 fn decode<T: DeserializeOwned>(payload: &[u8]) -> Result<T> {
     serde_json::from_slice(payload).map_err(|error| {
-        Error::from_source(ErrorKind::Fatal, "the host sent a payload that is not understood", &error)
+        Error::from_source(
+            ErrorKind::Fatal,
+            "the host sent a payload that is not understood",
+            &error,
+        )
     })
 }
 

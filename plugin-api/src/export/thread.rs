@@ -26,7 +26,8 @@ pub(crate) fn spawn(blueprint: Blueprint, identity: Identity) -> Result<Instance
         Some(task) => format!("{}-{task}", identity.connector),
         None => identity.connector.clone(),
     };
-    let doing = |what: &str| format!("cannot {what} for {name}; are its limits on threads or open files reached?");
+    let doing =
+        |what: &str| format!("cannot {what} for {name}; are its limits on threads or open files reached?");
 
     let of_pool = identity.clone();
     let runtime = Builder::new_current_thread()

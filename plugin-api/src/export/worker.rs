@@ -168,7 +168,9 @@ async fn stop(user: &mut User, deadline: Instant) -> Result<()> {
         Ok(Err(panic)) => Err(panic.error("stop")),
         Err(_) => {
             stop.discard().map_err(|panic| panic.error("stop"))?;
-            Err(Error::fatal("stop did not return before the deadline and was dropped"))
+            Err(Error::fatal(
+                "stop did not return before the deadline and was dropped",
+            ))
         }
     }
 }
@@ -216,9 +218,9 @@ impl Inbox {
         match message {
             Message::Submit(operation) if operation.opcode == Opcode::Poll as u32 => {
                 if self.poll.is_some() {
-                    operation.reply.error(&Error::fatal(
-                        "the host polls again while a poll is in flight",
-                    ));
+                    operation
+                        .reply
+                        .error(&Error::fatal("the host polls again while a poll is in flight"));
                 } else {
                     self.poll = Some(operation);
                 }
@@ -234,7 +236,7 @@ impl Inbox {
             Message::Destroy { deadline, reply } => {
                 self.destroy = Some(Destroy {
                     // A deadline beyond what a clock can tell is as good as a long one.
-                    deadline: Instant::now() + deadline.min(Duration::from_secs(3600)),
+                    deadline: Instant::now() + deadline.min(Duration::from_hours(1)),
                     reply: Some(reply),
                 });
             }
