@@ -1,0 +1,150 @@
+//! How far each partition is written, kept in the target and moved in the transaction of the rows themselves: so every
+//! record is written exactly once, and the offset never passes a record that is not there (invariant 4).
+//!
+//! Each row carries the generation of the task that wrote it last. A task stamps its own when it opens a partition, and
+//! afterwards moves the offset only where its stamp still stands: an instance from before is fenced (invariant 9).
+
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
+use tidewater_plugin_api::TopicPartition;
+
+use super::error::SinkError;
+use super::identifier::{TableName, literal, quoted};
+
+/// The offsets of one connector.
+#[derive(Clone, Debug)]
+pub struct Offsets {
+    table: TableName,
+    connector: String,
+    generation: i64,
+}
+
+impl Offsets {
+    /// The offsets that `connector` keeps in `table`, for its life `generation`.
+    pub fn new(table: TableName, connector: &str, generation: u64) -> Self {
+        Self {
+            table,
+            connector: connector.to_owned(),
+            // Lives are counted; they do not come near the limit.
+            generation: i64::try_from(generation).unwrap_or(i64::MAX),
+        }
+    }
+
+    /// Makes the table where it is missing. The right to make one is not needed where it is there.
+    pub async fn prepare(&self, connection: &mut PgConnection) -> Result<(), SinkError> {
+        let table = &self.table;
+        let failed = || SinkError::database(format!("preparing the offsets table {table} (offsets.table)"));
+        let there = sqlx::query("SELECT 1 WHERE pg_catalog.to_regclass($1) IS NOT NULL")
+            .bind(table.to_string())
+            .fetch_optional(&mut *connection)
+            .await
+            .map_err(failed())?;
+        if there.is_some() {
+            return Ok(());
+        }
+        let mut transaction = connection.begin().await.map_err(failed())?;
+        let mut statements = vec![
+            "SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('tidewater definitions', 0))".to_owned(),
+        ];
+        statements.extend(
+            table
+                .schema
+                .as_ref()
+                .map(|schema| format!("CREATE SCHEMA IF NOT EXISTS {}", quoted(schema))),
+        );
+        // Room on each page for the next version of a row, which changes with every batch.
+        statements.push(format!(
+            "CREATE TABLE IF NOT EXISTS {table} (connector text NOT NULL, topic text NOT NULL, partition integer NOT NULL, \
+             next_offset bigint, generation bigint NOT NULL, updated_at timestamptz NOT NULL DEFAULT now(), \
+             PRIMARY KEY (connector, topic, partition)) WITH (fillfactor = 40)"
+        ));
+        for statement in statements {
+            sqlx::raw_sql(AssertSqlSafe(statement))
+                .execute(&mut *transaction)
+                .await
+                .map_err(failed())?;
+        }
+        transaction.commit().await.map_err(failed())
+    }
+
+    /// Takes the partitions over for this generation and answers where each goes on, in their order; none for one that
+    /// was never written. Waits for a transaction that an earlier instance has open on them, so what it answers is final.
+    pub async fn claim(
+        &self,
+        connection: &mut PgConnection,
+        partitions: &[TopicPartition],
+    ) -> Result<Vec<Option<u64>>, SinkError> {
+        let table = &self.table;
+        let failed = || SinkError::database(format!("taking over the offsets in {table}"));
+        let mut transaction = connection.begin().await.map_err(failed())?;
+        let topics: Vec<&str> = partitions.iter().map(|partition| &*partition.topic).collect();
+        let numbers: Vec<i32> = partitions
+            .iter()
+            .map(|partition| partition.partition as i32)
+            .collect();
+        // In the order of the key, so that two tasks never wait for each other.
+        let sql = format!(
+            "INSERT INTO {table} AS o (connector, topic, partition, generation) \
+             SELECT $1, p.topic, p.partition, $4 FROM pg_catalog.unnest($2::text[], $3::int4[]) AS p(topic, partition) \
+             ORDER BY 2, 3 \
+             ON CONFLICT (connector, topic, partition) DO UPDATE SET generation = EXCLUDED.generation, updated_at = now() \
+             WHERE o.generation <= EXCLUDED.generation RETURNING topic, partition, next_offset"
+        );
+        let rows = sqlx::query(AssertSqlSafe(sql))
+            .bind(&self.connector)
+            .bind(&topics)
+            .bind(&numbers)
+            .bind(self.generation)
+            .fetch_all(&mut *transaction)
+            .await
+            .map_err(failed())?;
+        let answers: Vec<Option<Option<u64>>> = partitions
+            .iter()
+            .map(|partition| {
+                rows.iter()
+                    .find(|row| {
+                        row.get::<&str, _>(0) == partition.topic
+                            && row.get::<i32, _>(1) == partition.partition as i32
+                    })
+                    .map(|row| {
+                        row.get::<Option<i64>, _>(2)
+                            .and_then(|next| u64::try_from(next).ok())
+                    })
+            })
+            .collect();
+        if let Some(index) = answers.iter().position(Option::is_none) {
+            transaction.rollback().await.map_err(failed())?;
+            return Err(self.fenced(&partitions[index]));
+        }
+        transaction.commit().await.map_err(failed())?;
+        Ok(answers.into_iter().flatten().collect())
+    }
+
+    /// The SQL that begins a batch's transaction and moves the offsets of its partitions; it changes as many rows as
+    /// there are partitions, or this instance is fenced. It is sent in one go, as each round trip counts.
+    pub fn begin_and_advance<'a>(&self, progress: impl Iterator<Item = (&'a TopicPartition, u64)>) -> String {
+        let values: Vec<_> = progress
+            .map(|(partition, next)| {
+                format!("({}, {}, {next})", literal(&partition.topic), partition.partition)
+            })
+            .collect();
+        format!(
+            "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET CONSTRAINTS ALL DEFERRED; \
+             UPDATE {} AS o SET next_offset = p.next, updated_at = now() \
+             FROM (VALUES {}) AS p(topic, partition, next) \
+             WHERE o.connector = {} AND o.topic = p.topic AND o.partition = p.partition AND o.generation = {}",
+            self.table,
+            values.join(", "),
+            literal(&self.connector),
+            self.generation
+        )
+    }
+
+    /// Says who has taken over.
+    pub fn fenced(&self, partition: &TopicPartition) -> SinkError {
+        SinkError::Fenced(format!(
+            "another instance of connector {} has taken over topic {}, partition {}: the generation in {} is not this \
+             instance's {}. This instance stops",
+            self.connector, partition.topic, partition.partition, self.table, self.generation
+        ))
+    }
+}

@@ -1,0 +1,399 @@
+//! The task: its life, and what becomes of a batch.
+//!
+//! A batch is one transaction on the target: the offsets move first, which also proves that this instance is still the
+//! live one; then the rows; then the commit. Records below the stored offset are passed over, so a batch that comes again
+//! is there once, whatever became of the first attempt (invariants 4, 5 and 9).
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use tidewater_plugin_api::{
+    Error, Frame, PutReport, Result, SinkTask, SinkTaskContext, TopicPartition, TopicPartitionOffset,
+    async_trait,
+};
+
+use super::blame;
+use super::collect::{Collector, place};
+use super::config::Settings;
+use super::error::{Class, SinkError};
+use super::offsets::Offsets;
+use super::session::Session;
+use super::steps::Steps;
+use super::write::{self, Changes};
+
+/// A task of `postgres-sink`.
+#[derive(Debug, Default)]
+pub struct PostgresSinkTask {
+    running: Option<Running>,
+}
+
+#[derive(Debug)]
+struct Running {
+    settings: Arc<Settings>,
+    offsets: Offsets,
+    application: String,
+    /// None until the first call that needs it, and after the connection was lost. It is taken out for the time of a
+    /// call, so that a call that is cancelled half-way leaves no session in an unknown state.
+    session: Option<Session>,
+    owned: Vec<Owned>,
+    counters: Counters,
+}
+
+#[derive(Debug)]
+struct Owned {
+    partition: TopicPartition,
+    /// The next offset to write; none where nothing was ever written.
+    next: Option<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    changes: Changes,
+    transactions: u64,
+    redelivered: u64,
+    passed_over: u64,
+    one_by_one: u64,
+    connections: u64,
+}
+
+/// How far a frame goes beyond what is written.
+struct Progress {
+    /// By record: whether it is new.
+    fresh: Vec<bool>,
+    /// By owned partition: the offset after its last new record.
+    next: Vec<Option<u64>>,
+    records: u64,
+}
+
+/// How a batch is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// The last state of each key, many rows a statement.
+    Sets,
+    /// One record after the other: where constraints do not allow the former, and to find a record that is refused.
+    OneByOne,
+}
+
+#[async_trait]
+impl SinkTask for PostgresSinkTask {
+    async fn start(&mut self, context: SinkTaskContext) -> Result<()> {
+        let settings = Settings::read(&context.config).map_err(|problems| {
+            let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
+            Error::config(problems.join("; "))
+        })?;
+        let mut running = Running {
+            offsets: Offsets::new(
+                settings.offsets_table.clone(),
+                &context.connector,
+                context.generation,
+            ),
+            application: format!("tidewater {} {}", context.connector, context.task),
+            settings: Arc::new(settings),
+            session: None,
+            owned: Vec::new(),
+            counters: Counters::default(),
+        };
+        let connected = running.connect().await;
+        running.session = Some(connected.map_err(|error| running.told(error))?);
+        self.running = Some(running);
+        Ok(())
+    }
+
+    async fn open(&mut self, partitions: &[TopicPartition]) -> Result<Vec<TopicPartitionOffset>> {
+        let running = self.running()?;
+        let opened = running.open(partitions).await;
+        opened.map_err(|error| running.told(error))
+    }
+
+    async fn put(&mut self, batch: &Frame) -> Result<PutReport> {
+        let running = self.running()?;
+        let written = Box::pin(running.put(batch)).await;
+        written.map_err(|error| running.told(error))?;
+        Ok(PutReport { durable: true })
+    }
+
+    async fn flush(&mut self) -> Result<()> {
+        // Every put is durable when it returns.
+        Ok(())
+    }
+
+    async fn close(&mut self, partitions: &[TopicPartition]) -> Result<()> {
+        let running = self.running()?;
+        running
+            .owned
+            .retain(|owned| !partitions.contains(&owned.partition));
+        Ok(())
+    }
+
+    async fn stop(&mut self) -> Result<()> {
+        if let Some(session) = self.running.take().and_then(|running| running.session) {
+            // The session ends either way; saying good-bye only spares the server a line in its log.
+            let _ = sqlx::Connection::close(session.connection).await;
+        }
+        Ok(())
+    }
+
+    fn metrics(&self) -> BTreeMap<String, f64> {
+        let Some(Running { counters, .. }) = &self.running else {
+            return BTreeMap::new();
+        };
+        [
+            ("rows-written", counters.changes.written),
+            ("rows-deleted", counters.changes.deleted),
+            ("tables-truncated", counters.changes.truncated),
+            ("transactions", counters.transactions),
+            ("records-redelivered", counters.redelivered),
+            ("records-passed-over", counters.passed_over),
+            ("batches-one-by-one", counters.one_by_one),
+            ("connections", counters.connections),
+        ]
+        .map(|(name, count)| (name.to_owned(), count as f64))
+        .into()
+    }
+}
+
+impl PostgresSinkTask {
+    fn running(&mut self) -> Result<&mut Running> {
+        self.running
+            .as_mut()
+            .ok_or_else(|| Error::fatal("postgres-sink: the task was called before its start"))
+    }
+}
+
+impl Running {
+    fn told(&self, error: SinkError) -> Error {
+        error.into_plugin(&self.settings.server())
+    }
+
+    /// A new session; the partitions are claimed anew, as nobody knows what became of a commit whose answer was lost.
+    async fn connect(&mut self) -> Result<Session, SinkError> {
+        let mut session = Session::connect(&self.settings, &self.application).await?;
+        self.counters.connections += 1;
+        self.offsets.prepare(&mut session.connection).await?;
+        if !self.owned.is_empty() {
+            let partitions: Vec<_> = self.owned.iter().map(|owned| owned.partition.clone()).collect();
+            let positions = self.offsets.claim(&mut session.connection, &partitions).await?;
+            for (owned, position) in self.owned.iter_mut().zip(positions) {
+                owned.next = position;
+            }
+        }
+        Ok(session)
+    }
+
+    async fn take_session(&mut self) -> Result<Session, SinkError> {
+        match self.session.take() {
+            Some(session) if !session.catalog.is_full() => Ok(session),
+            _ => self.connect().await,
+        }
+    }
+
+    async fn open(&mut self, partitions: &[TopicPartition]) -> Result<Vec<TopicPartitionOffset>, SinkError> {
+        self.owned.retain(|owned| !partitions.contains(&owned.partition));
+        let mut session = self.take_session().await?;
+        let positions = self.offsets.claim(&mut session.connection, partitions).await?;
+        self.session = Some(session);
+        let mut answer = Vec::new();
+        for (partition, next) in partitions.iter().zip(positions) {
+            self.owned.push(Owned {
+                partition: partition.clone(),
+                next,
+            });
+            answer.extend(next.map(|offset| TopicPartitionOffset {
+                partition: partition.clone(),
+                offset,
+            }));
+        }
+        Ok(answer)
+    }
+
+    async fn put(&mut self, frame: &Frame) -> Result<(), SinkError> {
+        let mut session = self.take_session().await?;
+        let mut way = Way::Sets;
+        let mut looked_again = false;
+        loop {
+            let progress = self.progress(frame)?;
+            let written = self.write(&mut session, frame, &progress, way).await;
+            let Err(error) = written else {
+                self.session = Some(session);
+                self.advance(&progress);
+                return Ok(());
+            };
+            match error.class() {
+                // The session is dropped, and with it whatever it had open.
+                Class::Lost => return Err(error),
+                Class::Data if way == Way::Sets => {
+                    session.rollback().await?;
+                    tracing::debug!(%error, "writing the batch one record after the other");
+                    self.counters.one_by_one += 1;
+                    way = Way::OneByOne;
+                }
+                Class::Stale if !looked_again => {
+                    tracing::info!(%error, "looking at the target's tables anew");
+                    drop(session);
+                    session = self.connect().await?;
+                    looked_again = true;
+                }
+                _ => {
+                    if session.rollback().await.is_ok() {
+                        self.session = Some(session);
+                    }
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// Which records of `frame` are new, and how far they go.
+    fn progress(&self, frame: &Frame) -> Result<Progress, SinkError> {
+        let mut progress = Progress {
+            fresh: Vec::with_capacity(frame.len()),
+            next: vec![None; self.owned.len()],
+            records: 0,
+        };
+        let mut known: HashMap<(usize, u32), usize> = HashMap::new();
+        for record in frame.records() {
+            let (Some(partition), Some(offset)) = (record.partition(), record.offset()) else {
+                return Err(SinkError::Call("a record has no partition or no offset"));
+            };
+            let owned = if let Some(&owned) = known.get(&(record.topic_index(), partition)) {
+                owned
+            } else {
+                let owned = self.owned.iter().position(|owned| {
+                    owned.partition.partition == partition && owned.partition.topic == record.topic()
+                });
+                let owned = owned.ok_or(SinkError::Call("a record is of a partition that is not open"))?;
+                known.insert((record.topic_index(), partition), owned);
+                owned
+            };
+            let written = progress.next[owned].or(self.owned[owned].next).unwrap_or(0);
+            let fresh = offset >= written;
+            if fresh {
+                progress.next[owned] = Some(offset + 1);
+                progress.records += 1;
+            }
+            progress.fresh.push(fresh);
+        }
+        Ok(progress)
+    }
+
+    fn advance(&mut self, progress: &Progress) {
+        self.counters.redelivered += progress.fresh.len() as u64 - progress.records;
+        for (owned, next) in self.owned.iter_mut().zip(&progress.next) {
+            owned.next = next.or(owned.next);
+        }
+    }
+
+    async fn write(
+        &mut self,
+        session: &mut Session,
+        frame: &Frame,
+        progress: &Progress,
+        way: Way,
+    ) -> Result<(), SinkError> {
+        if progress.records == 0 {
+            return Ok(());
+        }
+        let settings = self.settings.clone();
+        let mut collector = Collector::new(frame, &settings);
+        let mut prepared = None;
+        if way == Way::Sets {
+            let batch = collector
+                .collect(session, 0..frame.len(), |index| progress.fresh[index])
+                .await?;
+            if batch.mixed_keys {
+                collector.passed_over = 0;
+            } else {
+                let steps = Steps::of(
+                    &batch,
+                    &mut session.catalog,
+                    settings.insert_mode,
+                    &settings.placeholder,
+                )
+                .map_err(|error| SinkError::value("reading the batch")(error.into()))?;
+                write::prepare(session, &settings, &steps).await?;
+                prepared = Some((batch, steps));
+            }
+        }
+        self.begin(session, progress).await?;
+        let changes = match &prepared {
+            Some((batch, steps)) => write::carry_out(session, &settings, batch, steps).await?,
+            None => one_by_one(session, &mut collector, frame, &settings, progress).await?,
+        };
+        sqlx::raw_sql("COMMIT")
+            .execute(&mut session.connection)
+            .await
+            .map_err(SinkError::database(format!(
+                "committing {} records",
+                progress.records
+            )))?;
+        let counters = &mut self.counters;
+        counters.changes.written += changes.written;
+        counters.changes.deleted += changes.deleted;
+        counters.changes.truncated += changes.truncated;
+        counters.transactions += 1;
+        counters.passed_over += collector.passed_over;
+        Ok(())
+    }
+
+    /// Begins the transaction and moves the offsets in it; refused where another instance has taken over.
+    async fn begin(&self, session: &mut Session, progress: &Progress) -> Result<(), SinkError> {
+        let moved: Vec<_> = self
+            .owned
+            .iter()
+            .zip(&progress.next)
+            .filter_map(|(owned, next)| Some((&owned.partition, (*next)?)))
+            .collect();
+        let sql = self.offsets.begin_and_advance(moved.iter().copied());
+        let changed = sqlx::raw_sql(sqlx::AssertSqlSafe(sql))
+            .execute(&mut session.connection)
+            .await
+            .map_err(SinkError::database("moving the offsets"))?
+            .rows_affected();
+        if changed == moved.len() as u64 {
+            Ok(())
+        } else {
+            Err(self.offsets.fenced(moved[0].0))
+        }
+    }
+}
+
+/// Writes the new records of `frame` in their own order.
+async fn one_by_one(
+    session: &mut Session,
+    collector: &mut Collector<'_>,
+    frame: &Frame,
+    settings: &Settings,
+    progress: &Progress,
+) -> Result<Changes, SinkError> {
+    let mut changes = Changes::default();
+    for index in (0..frame.len()).filter(|&index| progress.fresh[index]) {
+        let batch = collector.collect(session, index..index + 1, |_| true).await?;
+        let record = frame.record(index);
+        let steps = Steps::of(
+            &batch,
+            &mut session.catalog,
+            settings.insert_mode,
+            &settings.placeholder,
+        )
+        .map_err(|error| SinkError::Record {
+            place: place(&record),
+            reason: error.to_string(),
+        })?;
+        match write::carry_out(session, settings, &batch, &steps).await {
+            Ok(done) => {
+                changes.written += done.written;
+                changes.deleted += done.deleted;
+                changes.truncated += done.truncated;
+            }
+            Err(error) if error.class() == Class::Data => {
+                session.rollback().await?;
+                return Err(SinkError::Record {
+                    place: place(&record),
+                    reason: blame::reason(session, &batch, &steps, &error).await,
+                });
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(changes)
+}
