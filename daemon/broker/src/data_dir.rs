@@ -48,7 +48,14 @@ impl DataDir {
             .map_err(|e| Error::write("write", &lock_path, e))?;
         check_format(path)?;
         create_dir(&path.join("topics"))?;
+        create_dir(&path.join("transactions"))?;
         sync_dir(path)?;
+        // The directory itself may be new; a relative path of one part is in the current directory.
+        sync_dir(
+            path.parent()
+                .filter(|parent| !parent.as_os_str().is_empty())
+                .unwrap_or(Path::new(".")),
+        )?;
         Ok(Self {
             path: path.to_owned(),
             _lock: lock,

@@ -190,7 +190,11 @@ impl Log {
     }
 
     fn finish_checkpoint(self: &Arc<Self>, job: CheckpointJob, synced: &Result<()>) {
-        let stored = synced.clone().and_then(|()| job.checkpoint.store(&self.dir));
+        let mut stored = synced.clone().and_then(|()| job.checkpoint.store(&self.dir));
+        if !job.obsolete.is_empty() {
+            // The checkpoint that does without them is durable before they go.
+            stored = stored.and_then(|()| sync_dir(&self.dir));
+        }
         let mut obsolete = Vec::new();
         match &stored {
             Ok(()) => {

@@ -104,13 +104,7 @@ impl Reader {
     pub fn seek(&mut self, offset: u64) -> Result<()> {
         let now = self.look()?;
         if offset < now.log_start || offset > now.high.offset {
-            return Err(Error::OffsetOutOfRange {
-                topic: self.log.id.topic.to_string(),
-                partition: self.log.id.partition,
-                offset,
-                log_start: now.log_start,
-                end: now.high.offset,
-            });
+            return Err(self.out_of_range(offset, &now));
         }
         self.position = offset;
         self.cursor = None;
@@ -127,7 +121,7 @@ impl Reader {
     /// stored is damaged.
     pub async fn next(&mut self, max_bytes: usize) -> Result<Fetched> {
         loop {
-            let now = self.look()?;
+            let now = self.look_ahead()?;
             if self.limit(&now) <= self.position {
                 if self.visible.changed().await.is_err() {
                     return Err(Error::Closed);
@@ -136,7 +130,8 @@ impl Reader {
             }
             if self.cursor.is_none() {
                 let (log, position) = (Arc::clone(&self.log), self.position);
-                self.cursor = Some(blocking(move || log.locate(position)).await?);
+                let located = blocking(move || log.locate(position)).await;
+                self.cursor = Some(self.explain(located)?);
             }
             let Some(mut plan) = self.plan(&now, max_bytes) else {
                 continue;
@@ -158,12 +153,13 @@ impl Reader {
     /// As [`next`](Self::next).
     pub fn try_next(&mut self, max_bytes: usize) -> Result<Option<Fetched>> {
         loop {
-            let now = self.look()?;
+            let now = self.look_ahead()?;
             if self.limit(&now) <= self.position {
                 return Ok(None);
             }
             if self.cursor.is_none() {
-                self.cursor = Some(self.log.locate(self.position)?);
+                let located = self.log.locate(self.position);
+                self.cursor = Some(self.explain(located)?);
             }
             let Some(mut plan) = self.plan(&now, max_bytes) else {
                 continue;
@@ -184,6 +180,34 @@ impl Reader {
         let now = *self.visible.borrow_and_update();
         self.log.readable(now.status)?;
         Ok(now)
+    }
+
+    /// What is visible now, where the position is still kept.
+    fn look_ahead(&mut self) -> Result<Visible> {
+        let now = self.look()?;
+        if self.position < now.log_start {
+            Err(self.out_of_range(self.position, &now))
+        } else {
+            Ok(now)
+        }
+    }
+
+    fn out_of_range(&self, offset: u64, now: &Visible) -> Error {
+        Error::OffsetOutOfRange {
+            topic: self.log.id.topic.to_string(),
+            partition: self.log.id.partition,
+            offset,
+            log_start: now.log_start,
+            end: now.high.offset,
+        }
+    }
+
+    /// An error while the topic was being deleted comes from that.
+    fn explain<T>(&mut self, result: Result<T>) -> Result<T> {
+        if result.is_err() {
+            self.look()?;
+        }
+        result
     }
 
     fn limit(&self, now: &Visible) -> u64 {

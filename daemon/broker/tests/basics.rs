@@ -91,15 +91,27 @@ async fn topics_are_checked_and_deleted_for_good() {
     let internal = broker.append("__consumer_offsets", 0, batch(&["x"])).await;
     assert!(matches!(internal, Err(Error::InternalTopic { .. })));
 
-    // A reader that waits learns of the deletion.
+    // A reader that waits learns of the deletion, and a transaction that wrote to the topic.
+    let producer = broker.producer("p").await.unwrap();
+    let mut transaction = producer.begin().unwrap();
+    transaction.append("t", 0, batch(&["x"])).await.unwrap();
     let mut reader = broker.reader("t", 0, 0, Isolation::ReadCommitted).unwrap();
     let waiting = tokio::spawn(async move { reader.next(1024).await.map(|_| ()) });
     broker.delete_topic("t").await.unwrap();
     assert!(matches!(waiting.await.unwrap(), Err(Error::TopicDeleted { .. })));
     assert!(broker.topic("t").is_none());
+    assert!(matches!(
+        transaction.append("t", 0, batch(&["x"])).await,
+        Err(Error::UnknownTopic { .. })
+    ));
+    assert!(matches!(
+        transaction.commit().await,
+        Err(Error::TopicDeleted { .. })
+    ));
+    producer.begin().unwrap().commit().await.unwrap();
     let second = broker.create_topic("t", TopicConfig::new(1)).await.unwrap();
     assert_ne!(first.id, second.id);
-    drop(broker);
+    drop((broker, producer));
     let broker = Broker::open(options(&dir)).unwrap();
     assert_eq!(
         broker

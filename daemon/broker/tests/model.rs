@@ -111,9 +111,9 @@ impl Model {
                 continue;
             };
             match transaction.map(|number| self.outcomes[number]) {
-                None | Some(Some(true)) => {}
                 Some(None) if isolation == Isolation::ReadCommitted => break,
                 Some(Some(false)) if isolation == Isolation::ReadCommitted => continue,
+                // Committed, outside transactions, or read without regard to them.
                 _ => {}
             }
             visible.push((offset as u64, value.clone()));
