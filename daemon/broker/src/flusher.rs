@@ -113,7 +113,7 @@ pub(crate) struct InFlight {
     waiting: AtomicUsize,
 }
 
-/// Bytes taken from the budget; given back when dropped, unless [`InFlight::hand_over`] passed them to a log.
+/// Bytes taken from the budget; given back when dropped, unless [`Reserved::hand_over`] passed them to a log.
 pub(crate) struct Reserved<'a> {
     budget: &'a InFlight,
     bytes: usize,
