@@ -4,20 +4,24 @@ use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::error::FileError;
 
-/// Which file, whatever its name: the device it is on and its inode there.
+/// Which file, whatever its name: the device it is on, its inode there, and when it was made, since inodes are given to
+/// other files again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FileId {
     /// The device's number.
     pub device: u64,
-    /// The inode's number. It is given to another file once this one is gone.
+    /// The inode's number.
     pub inode: u64,
+    /// When the file was made, in nanoseconds since 1970; 0 where the file system does not tell.
+    #[serde(default)]
+    pub born: u64,
 }
 
 impl FileId {
@@ -26,15 +30,18 @@ impl FileId {
         Self {
             device: metadata.dev(),
             inode: metadata.ino(),
+            born: nanoseconds(metadata.created()),
         }
     }
 }
 
 /// When the file was last written, in nanoseconds since 1970.
 pub fn modified(metadata: &Metadata) -> u64 {
-    metadata
-        .modified()
-        .ok()
+    nanoseconds(metadata.modified())
+}
+
+fn nanoseconds(time: io::Result<SystemTime>) -> u64 {
+    time.ok()
         .and_then(|time| time.duration_since(UNIX_EPOCH).ok())
         .map_or(0, |age| age.as_nanos() as u64)
 }

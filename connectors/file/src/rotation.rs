@@ -191,7 +191,7 @@ fn beginning(file: File, path: &Path) -> Found {
 /// Whether `id` may be the file known as `known`. Devices are numbered anew when they are mounted, so content counts
 /// for more than the device.
 fn is_same(known: FileId, id: FileId, mark: &Mark) -> bool {
-    known.inode == id.inode && (known.device == id.device || mark.fingerprint.is_strong())
+    known == id || (known.inode == id.inode && mark.fingerprint.is_strong())
 }
 
 fn matches(mark: &Mark, file: &File, path: &Path) -> Result<bool, FileError> {
@@ -285,7 +285,6 @@ fn since<'m>(members: &'m [Member], path: &Path, mark: &Mark) -> Result<Vec<&'m 
             .is_some_and(|name| name.style != Style::Between);
         if rotated
             && member.modified > mark.modified
-            && mark.id != Some(member.id)
             && current.is_none_or(|current| current.id != member.id)
             && (mark.fingerprint.is_empty() || !is_copy(member, mark)?)
         {
@@ -312,7 +311,8 @@ fn compare(a: &Member, b: &Member, index_grows: bool) -> Ordering {
     }
 }
 
-/// Whether higher indices are newer. logrotate counts the other way; some log libraries count up.
+/// Whether higher indices are newer. logrotate counts the other way; some log libraries count up, and then each file
+/// was written later than the one before.
 fn index_grows(members: &[Member]) -> bool {
     let mut indexed: Vec<(u64, u64)> = members
         .iter()
@@ -322,10 +322,7 @@ fn index_grows(members: &[Member]) -> bool {
         })
         .collect();
     indexed.sort_unstable();
-    match (indexed.first(), indexed.last()) {
-        (Some((_, lowest)), Some((_, highest))) => highest > lowest,
-        _ => false,
-    }
+    indexed.len() > 1 && indexed.windows(2).all(|pair| pair[0].1 < pair[1].1)
 }
 
 /// Opens `member`; none where its name leads to another file by now.

@@ -21,7 +21,7 @@ pub fn open(path: &Path, state: Option<&State>) -> Result<DataFile, FileError> {
         end_line(&mut data, path)?;
         return Ok(data);
     };
-    let own = state.file.inode == data.id().inode;
+    let own = state.file == data.id() || (state.length > 0 && state.file.inode == data.id().inode);
     if data.length() == 0 && (!own || state.length > 0) {
         if there_was {
             tracing::info!(file = %path.display(), "the file is a new one, or was emptied; goes on in it");

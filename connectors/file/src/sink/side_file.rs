@@ -250,7 +250,11 @@ mod tests {
     fn state(generation: u64) -> State {
         State {
             generation,
-            file: FileId { device: 1, inode: 2 },
+            file: FileId {
+                device: 1,
+                inode: 2,
+                born: 3,
+            },
             length: 3,
             fingerprint: "3:00,3:00".into(),
             offsets: vec![TopicPartitionOffset {

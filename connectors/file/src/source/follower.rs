@@ -160,7 +160,7 @@ impl Follower {
                 }
                 // A network file system has lost the file under the handle: find it again by its offset.
                 Err(error) if error.raw_os_error() == Some(Errno::STALE.raw_os_error()) => {
-                    let mark = reader.mark().map_err(|error| self.io("examine", error))?;
+                    let mark = reader.mark();
                     self.leaving = None;
                     self.place = Place::Stored(mark);
                 }
@@ -249,9 +249,7 @@ impl Follower {
             if rotation::is_at(path, reader.id())? {
                 return Ok(false);
             }
-            let mark = reader
-                .mark()
-                .map_err(|error| FileError::io("examine", path, error))?;
+            let mark = reader.mark();
             self.leaving = rotation::next_after(path, &mark)?;
             // What was written before the next file was begun may not have been read yet: once more to the end.
             return Ok(self.leaving.is_some());
@@ -282,7 +280,7 @@ impl Follower {
         self.counts.truncations += 1;
         self.leaving = None;
         let examine = |error| FileError::io("examine", path, error);
-        let mark = reader.mark().map_err(examine)?;
+        let mark = reader.mark();
         let passing_over = reader.is_passing_over();
         if let Some(copy) = rotation::find_copy(path, &mark)? {
             tracing::info!(
@@ -367,7 +365,7 @@ impl Follower {
         if here == self.told || reader.is_passing_over() {
             return Ok(());
         }
-        let mark = reader.mark().map_err(|error| self.io("examine", error))?;
+        let mark = reader.mark();
         self.told = here;
         batch.position(SourcePosition {
             partition: partition(&self.settings.file),

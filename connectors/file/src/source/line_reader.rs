@@ -56,6 +56,8 @@ pub struct LineReader {
     base: u64,
     /// The first [`HEAD`] bytes of the file, as far as read.
     head: Vec<u8>,
+    /// When the file was last written, at a time when it surely was still the same.
+    modified: u64,
     /// Whether the rest of a line too long is being passed over.
     passing_over: bool,
 }
@@ -63,7 +65,8 @@ pub struct LineReader {
 impl LineReader {
     /// Reads `file` from `position`; none where it is shorter.
     pub fn open(file: File, position: u64, delimiter: &[u8], max_line: usize) -> io::Result<Option<Self>> {
-        let id = FileId::of(&file.metadata()?);
+        let metadata = file.metadata()?;
+        let id = FileId::of(&metadata);
         let Some((head, tail)) = read_around(&file, position)? else {
             return Ok(None);
         };
@@ -77,6 +80,7 @@ impl LineReader {
             searched: tail.len(),
             buffer: tail,
             head,
+            modified: modified(&metadata),
             passing_over: false,
         }))
     }
@@ -102,15 +106,15 @@ impl LineReader {
     }
 
     /// The position with all that is needed to find it again.
-    pub fn mark(&self) -> io::Result<Mark> {
+    pub fn mark(&self) -> Mark {
         let position = self.position();
         let head = &self.head[..self.head.len().min(position as usize)];
-        Ok(Mark {
+        Mark {
             position,
             id: Some(self.id),
-            modified: modified(&self.file.metadata()?),
+            modified: self.modified,
             fingerprint: Fingerprint::of(head, &self.buffer[..self.start]),
-        })
+        }
     }
 
     /// Whether a line is being passed over: then the position is within it, and nothing to begin at again.
@@ -196,6 +200,7 @@ impl LineReader {
 
         let known = self.buffer.len();
         let end = self.base + known as u64;
+        let modified = modified(&self.file.metadata()?);
         self.buffer.reserve(CHUNK);
         let count = loop {
             let room = rustix::buffer::spare_capacity(&mut self.buffer);
@@ -210,6 +215,7 @@ impl LineReader {
             self.buffer.truncate(known);
             return Ok(More::Changed);
         }
+        self.modified = modified;
         if count == 0 {
             return Ok(More::End);
         }
@@ -325,14 +331,14 @@ mod tests {
         let (mut reader, file) = reader(&content, 0, b"\n", 100);
         reader.read_more().unwrap();
         for n in 0..1000 {
-            let mark = reader.mark().unwrap();
+            let mark = reader.mark();
             assert!(
                 mark.fingerprint.matches(&file, mark.position).unwrap(),
                 "before line {n}"
             );
             let again = LineReader::open(file.try_clone().unwrap(), mark.position, b"\n", 100);
             let again = again.unwrap().unwrap();
-            assert_eq!(again.mark().unwrap(), mark, "before line {n}");
+            assert_eq!(again.mark(), mark, "before line {n}");
             let Next::Line(line) = reader.next() else {
                 panic!("line {n}")
             };

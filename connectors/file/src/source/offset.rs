@@ -22,6 +22,7 @@ pub fn to_map(mark: &Mark) -> Map<String, Json> {
     if let Some(id) = mark.id {
         map.insert("device".into(), id.device.into());
         map.insert("inode".into(), id.inode.into());
+        map.insert("born".into(), id.born.into());
         map.insert("modified".into(), mark.modified.into());
         map.insert("fingerprint".into(), mark.fingerprint.to_string().into());
     }
@@ -33,7 +34,11 @@ pub fn from_map(map: &Map<String, Json>) -> Option<Mark> {
     let number = |key: &str| map.get(key).and_then(Json::as_u64);
     let id = number("device")
         .zip(number("inode"))
-        .map(|(device, inode)| FileId { device, inode });
+        .map(|(device, inode)| FileId {
+            device,
+            inode,
+            born: number("born").unwrap_or(0),
+        });
     let fingerprint = map.get("fingerprint").and_then(Json::as_str);
     let fingerprint = fingerprint.and_then(|text| text.parse().ok());
     Some(Mark {
@@ -63,7 +68,11 @@ mod tests {
     fn round_trip_and_file_stream_form() {
         let mark = Mark {
             position: 12,
-            id: Some(FileId { device: 3, inode: 4 }),
+            id: Some(FileId {
+                device: 3,
+                inode: 4,
+                born: 5,
+            }),
             modified: 5,
             fingerprint: Fingerprint::of(b"head and tai", b"head and tai"),
         };
