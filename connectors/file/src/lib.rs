@@ -19,3 +19,5 @@ pub mod source;
 
 pub use sink::FileSink;
 pub use source::FileSource;
+
+tidewater_plugin_api::export_plugin! { name: "tidewater-file", sources: [FileSource], sinks: [FileSink] }
