@@ -19,6 +19,8 @@ pub struct Row<'a> {
     pub values: StructRef<'a>,
     /// Whether some values stand for what did not change.
     pub partial: bool,
+    /// The names of further columns that were not sent, in [`Batch::unavailable`].
+    pub unavailable: Option<usize>,
     /// The row of the same key before it, where it may hold what this one lacks.
     pub earlier: Option<usize>,
 }
@@ -67,6 +69,8 @@ pub struct Batch<'a> {
     pub rows: Vec<Row<'a>>,
     /// All keys.
     pub keys: Vec<u8>,
+    /// Names of columns that were not sent.
+    pub unavailable: Vec<Vec<&'a str>>,
     /// Whether some table's records have keys of different columns; states of keys cannot be told apart then, and the
     /// records must be written one by one.
     pub mixed_keys: bool,
@@ -96,6 +100,7 @@ impl<'a> Batch<'a> {
             tables: Vec::new(),
             rows: Vec::new(),
             keys: Vec::new(),
+            unavailable: Vec::new(),
             mixed_keys: false,
             reduction,
             hasher: DefaultHashBuilder::default(),
@@ -130,13 +135,19 @@ impl<'a> Batch<'a> {
         entry.row = None;
     }
 
-    /// The row of `key` is now `values`.
-    pub fn write(&mut self, key: Key, values: StructRef<'a>, partial: bool) {
+    /// The row of `key` is now `values`; some of them are placeholders where it is `partial`, and the columns named in
+    /// `unavailable` were not sent either.
+    pub fn write(&mut self, key: Key, values: StructRef<'a>, partial: bool, unavailable: Vec<&'a str>) {
         let (table, entry) = self.entry(key);
         let entry = &mut self.tables[table].1.entries[entry];
         if entry.deleted && self.reduction == Reduction::LastUnlessGone {
             return;
         }
+        let partial = partial || !unavailable.is_empty();
+        let unavailable = (!unavailable.is_empty()).then(|| {
+            self.unavailable.push(unavailable);
+            self.unavailable.len() - 1
+        });
         let earlier = entry
             .row
             .filter(|&earlier| partial || self.rows[earlier].plan != key.plan);
@@ -144,6 +155,7 @@ impl<'a> Batch<'a> {
             plan: key.plan,
             values,
             partial,
+            unavailable,
             earlier,
         });
         entry.row = Some(self.rows.len() - 1);

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use memchr::memmem::Finder;
 use tidewater_plugin_api::value::{DecodeError, StructRef};
 use tidewater_plugin_api::{Frame, Record};
 
@@ -11,6 +10,7 @@ use super::batch::{Batch, Key, Reduction};
 use super::catalog::Plan;
 use super::config::{InsertMode, Settings};
 use super::error::{Place, SinkError};
+use super::placeholder::unavailable_columns;
 use super::record::{self, Change, Shape};
 use super::session::Session;
 use super::text::TextError;
@@ -23,7 +23,6 @@ pub struct Collector<'a> {
     no_schema: Shape,
     plans: HashMap<PlanKey<'a>, usize>,
     last: Option<(PlanKey<'a>, usize)>,
-    placeholder: Finder<'a>,
     /// Records that asked for nothing, or for what the settings do not allow.
     pub passed_over: u64,
 }
@@ -45,7 +44,6 @@ impl<'a> Collector<'a> {
             no_schema: Shape::of(None),
             plans: HashMap::new(),
             last: None,
-            placeholder: Finder::new(settings.placeholder.as_bytes()),
             passed_over: 0,
         }
     }
@@ -155,21 +153,22 @@ impl<'a> Collector<'a> {
                 let partial = self
                     .is_partial(plan, &record, row)
                     .map_err(|error| refused(&record, error))?;
-                batch.write(key, row, partial);
+                let unavailable = unavailable_columns(&record).map_err(|error| refused(&record, error))?;
+                batch.write(key, row, partial, unavailable);
             }
             None => batch.delete(key),
         }
         Ok(())
     }
 
-    /// Whether the row holds a placeholder. A search of the encoded bytes settles it for nearly all rows.
+    /// Whether the row holds a placeholder.
     fn is_partial(&self, plan: &Plan, record: &Record<'_>, row: StructRef<'_>) -> Result<bool, DecodeError> {
-        let bytes = record.value_bytes().unwrap_or_default();
-        if !plan.search_fields && self.placeholder.find(bytes).is_none() {
+        let placeholder = &self.settings.placeholder;
+        if !plan.search_fields && !placeholder.may_be_in(record.value_bytes().unwrap_or_default()) {
             return Ok(false);
         }
         for field in row.iter() {
-            if record::is_placeholder(field?.1, &self.settings.placeholder) {
+            if placeholder.is(field?.1) {
                 return Ok(true);
             }
         }

@@ -8,6 +8,7 @@ use tidewater_plugin_api::{Config, ConfigDef, ConfigProblem, Importance, Secret,
 
 use super::connection_url::ConnectionUrl;
 use super::identifier::{Quoting, TableName};
+use super::placeholder::Placeholder;
 use super::table_format::TableFormat;
 
 /// What writing a record means.
@@ -74,7 +75,7 @@ pub struct Settings {
     /// The value fields to write; empty writes all.
     pub fields: Vec<String>,
     /// What stands for a value that the source did not send.
-    pub placeholder: String,
+    pub placeholder: Placeholder,
     /// The most rows one statement writes.
     pub batch_rows: usize,
     /// From how many rows on a statement is fed by COPY.
@@ -198,6 +199,7 @@ pub fn definition() -> ConfigDef {
             Low,
             "What a source sends for a large value that did not change; the column is then left as it is.",
         )
+        .validate(Validator::NonEmpty)
         .group(WRITES)
         .optional(
             "table.name.format",
@@ -370,7 +372,7 @@ impl Settings {
                 .into_iter()
                 .map(Into::into)
                 .collect(),
-            placeholder: config.str("unavailable.value.placeholder").to_owned(),
+            placeholder: Placeholder::new(config.str("unavailable.value.placeholder")),
             batch_rows: config.usize("batch.size").max(1),
             copy_rows: config.usize("batch.copy.rows").max(1),
             offsets_table,

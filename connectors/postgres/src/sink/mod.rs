@@ -6,7 +6,7 @@
 //! - [`task`]: the life of a task and of a batch; [`offsets`]: how far each partition is written, in the target itself;
 //! - [`session`]: the connection; [`catalog`]: what it knows of tables ([`target`]) and how records become their rows;
 //!   [`ddl`]: tables and columns that are made;
-//! - [`collect`], with [`record`]: change events, flat records and tombstones into a [`batch`] of the last state per key;
+//! - [`collect`], with [`record`] and [`placeholder`]: change events, flat records and tombstones into a [`batch`] of the last state per key;
 //! - [`steps`]: the statements a batch takes, in order; [`statement`]: their SQL; [`write`]: carrying them out;
 //! - [`rows`], with [`text`] and [`temporal`]: values as text, as parameters or for COPY;
 //! - [`error`], and [`blame`]: which record, key and column Postgres refused;
@@ -26,6 +26,7 @@ mod ddl;
 mod error;
 mod identifier;
 mod offsets;
+mod placeholder;
 mod record;
 mod rows;
 mod session;

@@ -84,7 +84,7 @@ impl Offsets {
         // In the order of the key, so that two tasks never wait for each other.
         let sql = format!(
             "INSERT INTO {table} AS o (connector, topic, partition, generation) \
-             SELECT $1, p.topic, p.partition, $4 FROM pg_catalog.unnest($2::text[], $3::int4[]) AS p(topic, partition) \
+             SELECT $1, p.topic, p.partition, $4 FROM unnest($2::text[], $3::int4[]) AS p(topic, partition) \
              ORDER BY 2, 3 \
              ON CONFLICT (connector, topic, partition) DO UPDATE SET generation = EXCLUDED.generation, updated_at = now() \
              WHERE o.generation <= EXCLUDED.generation RETURNING topic, partition, next_offset"

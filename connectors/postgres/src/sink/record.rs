@@ -163,64 +163,11 @@ fn names(source: StructRef<'_>) -> Result<Option<(&str, &str)>, DecodeError> {
     Ok(table.map(|table| (schema.unwrap_or_default(), table)))
 }
 
-/// Whether `value` is what a source sends in place of a large value that did not change.
-pub fn is_placeholder(value: ValueRef<'_>, placeholder: &str) -> bool {
-    let only = |mut items: Box<dyn Iterator<Item = Result<ValueRef<'_>, DecodeError>> + '_>| matches!((items.next(), items.next()), (Some(Ok(item)), None) if is_placeholder(item, placeholder));
-    match value {
-        ValueRef::String(text) => text == placeholder,
-        ValueRef::Bytes(bytes) => bytes == placeholder.as_bytes(),
-        ValueRef::Array(items) if items.count() == 1 => only(Box::new(items.iter())),
-        // Arrays of integers hold the placeholder's bytes one by one.
-        ValueRef::Array(items) if items.count() as usize == placeholder.len() => items
-            .iter()
-            .zip(placeholder.bytes())
-            .all(|(item, byte)| matches!(item, Ok(item) if item.as_i64() == Some(byte.into()))),
-        ValueRef::Map(pairs) if pairs.count() == 1 => pairs
-            .iter()
-            .all(|pair| matches!(pair, Ok((key, _)) if is_placeholder(key, placeholder))),
-        ValueRef::Struct(parts)
-            if parts.schema().name.as_deref() == Some(tidewater_plugin_api::logical::VARIABLE_DECIMAL) =>
-        {
-            matches!(parts.get("value"), Ok(Some(value)) if is_placeholder(value, placeholder))
-        }
-        _ => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::sync::Arc;
-    use tidewater_plugin_api::{Field, Value};
-
-    #[test]
-    fn placeholders_in_every_guise() {
-        let text = "__debezium_unavailable_value";
-        let string = Schema::new(Type::String);
-        let cases = [
-            (string.clone(), Value::String(text.into())),
-            (Schema::new(Type::Bytes), Value::Bytes(text.into())),
-            (
-                Schema::array(string.clone()),
-                Value::Array(vec![Value::String(text.into())]),
-            ),
-            (
-                Schema::array(Schema::new(Type::Int32)),
-                Value::Array(text.bytes().map(|byte| Value::Int32(byte.into())).collect()),
-            ),
-            (
-                Schema::map(string.clone(), string.clone()),
-                Value::Map(vec![(Value::String(text.into()), Value::String(text.into()))]),
-            ),
-        ];
-        for (schema, value) in cases {
-            let mut encoded = Vec::new();
-            value.encode(Some(&schema), &mut encoded).unwrap();
-            let value = ValueRef::decode(Some(&schema), &encoded).unwrap();
-            assert!(is_placeholder(value, text), "{value:?}");
-            assert!(!is_placeholder(value, "another"), "{value:?}");
-        }
-    }
+    use tidewater_plugin_api::Field;
 
     #[test]
     fn envelopes_are_told_from_rows() {

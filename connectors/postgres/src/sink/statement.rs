@@ -56,11 +56,7 @@ impl Target {
                 let names: Vec<_> = (0..count).map(|n| format!("c{n}")).collect();
                 let casts: Vec<_> = all().map(|&index| self.columns[index].cast.clone()).collect();
                 (
-                    format!(
-                        "pg_catalog.unnest({}) AS s({})",
-                        parameters.join(", "),
-                        names.join(", ")
-                    ),
+                    format!("unnest({}) AS s({})", parameters.join(", "), names.join(", ")),
                     Box::new(move |n| format!("s.c{n}::{}", casts[n])),
                 )
             }

@@ -14,7 +14,7 @@ use tidewater_plugin_api::value::DecodeError;
 use super::batch::{Batch, Entry, TableBatch};
 use super::catalog::{Catalog, Plan};
 use super::config::InsertMode;
-use super::record::is_placeholder;
+use super::placeholder::Placeholder;
 use super::rows::RowWriter;
 use super::statement::Action;
 use super::target::{Columns, Target};
@@ -72,7 +72,7 @@ impl<'a> Steps<'a> {
         batch: &Batch<'a>,
         catalog: &mut Catalog,
         mode: InsertMode,
-        placeholder: &str,
+        placeholder: &Placeholder,
     ) -> Result<Self, DecodeError> {
         let mut steps = Self::default();
         let order = referred_first(batch, catalog);
@@ -113,7 +113,7 @@ impl<'a> Steps<'a> {
         batch: &Batch<'a>,
         catalog: &mut Catalog,
         table: usize,
-        placeholder: &str,
+        placeholder: &Placeholder,
     ) -> Result<(), DecodeError> {
         let entries = &batch.tables[table].1.entries;
         let mut start = 0;
@@ -155,7 +155,7 @@ impl<'a> Steps<'a> {
         table: usize,
         which: impl Iterator<Item = usize>,
         mode: InsertMode,
-        placeholder: &str,
+        placeholder: &Placeholder,
     ) -> Result<(), DecodeError> {
         let (target, TableBatch { entries, .. }) = &batch.tables[table];
         let Catalog { targets, plans, .. } = catalog;
@@ -283,18 +283,21 @@ fn merge<'a>(
     batch: &Batch<'a>,
     plans: &[Plan],
     entry: &Entry,
-    placeholder: &str,
+    placeholder: &Placeholder,
 ) -> Result<Vec<Cell<'a>>, DecodeError> {
     let mut cells: Vec<Cell<'a>> = Vec::new();
     let mut next = entry.row;
     while let Some(row) = next.map(|row| batch.rows[row]) {
         for (index, part) in row.values.iter().enumerate() {
-            let (_, value) = part?;
+            let (named, value) = part?;
             let Some(field) = &plans[row.plan].fields[index] else {
                 continue;
             };
+            let unsent = row
+                .unavailable
+                .is_some_and(|names| batch.unavailable[names].contains(&&*named.name));
             let known = cells.iter().any(|cell| cell.column == field.column);
-            let unchanged = row.partial && is_placeholder(value, placeholder);
+            let unchanged = unsent || (row.partial && placeholder.is(value));
             if !known && !unchanged {
                 cells.push(Cell {
                     column: field.column,

@@ -37,15 +37,17 @@ pub fn write_time(value: i64, per_second: i64, out: &mut Vec<u8>) {
 
 /// Appends the timestamp `value` units after 1970-01-01 00:00, of which `per_second` make a second.
 pub fn write_timestamp(value: i64, per_second: i64, out: &mut Vec<u8>) {
-    let (infinity, negative_infinity) = match per_second {
-        1_000_000 => INFINITE_MICROS,
-        1_000 => (INFINITE_MICROS.0 / 1000, INFINITE_MICROS.1 / 1000),
-        _ => (i64::MAX, i64::MIN),
+    let (infinity, negative_infinity) = INFINITE_MICROS;
+    let is = |infinity: i64, end: i64| match per_second {
+        1_000_000 => value == infinity || value == end,
+        // Some writers send the microseconds here, too; as milliseconds they would be no year at all.
+        1_000 => value == infinity / 1000 || value == infinity || value == end,
+        _ => value == end,
     };
-    if value == infinity || value == i64::MAX {
+    if is(infinity, i64::MAX) {
         return out.extend_from_slice(INFINITY);
     }
-    if value == negative_infinity || value == i64::MIN {
+    if is(negative_infinity, i64::MIN) {
         return out.extend_from_slice(NEGATIVE_INFINITY);
     }
     let (seconds, fraction) = (value.div_euclid(per_second), value.rem_euclid(per_second));
@@ -198,6 +200,7 @@ mod tests {
             (9_223_372_036_825_200_000, MICRO, "infinity"),
             (-9_223_372_036_832_400_000, MICRO, "-infinity"),
             (9_223_372_036_825_200, 1_000, "infinity"),
+            (-9_223_372_036_832_400_000, 1_000, "-infinity"),
             (i64::MIN, 1_000_000_000, "-infinity"),
         ] {
             assert_eq!(text(|out| write_timestamp(value, per_second, out)), expected);
