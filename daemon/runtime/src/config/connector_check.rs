@@ -19,6 +19,8 @@ use crate::sink_task::Topics;
 /// What the check of a file gives.
 #[derive(Debug)]
 pub struct Checked {
+    /// The class by its short name, and which way it moves records; none where there is no such class.
+    pub class: Option<(String, ConnectorKind)>,
     /// The connector; none where a problem is an error.
     pub config: Option<ConnectorConfig>,
     /// Everything found, in the order of the file.
@@ -62,6 +64,7 @@ impl Checker<'_> {
             _ => None,
         };
         Checked {
+            class: check.spec.map(|spec| (spec.class.clone(), spec.kind)),
             config,
             problems: check.problems,
         }

@@ -1,5 +1,5 @@
-use tidewater_plugin_api::Importance::High;
 use super::*;
+use tidewater_plugin_api::Importance::High;
 
 fn classes() -> Vec<ConnectorSpec> {
     let source = ConfigDef::new()

@@ -1,0 +1,178 @@
+//! `tidewater run`: connectors until a signal stops them.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tidewater_runtime::config::worker_config::LogFormat;
+use tidewater_runtime::config::{
+    Checked, Checker, ConnectorConfig, Found, Problem, Providers, Severity, WorkerConfig,
+};
+use tidewater_runtime::{Error, Worker};
+
+use crate::catalog::kind;
+use crate::cli::RunArgs;
+use crate::exit::{Failure, Result};
+use crate::logging;
+use crate::output::{self, count, table};
+use crate::plugins::Plugins;
+use crate::settings::Settings;
+use crate::signals::Signals;
+
+/// Signals this near to the first are the same request: Ctrl-C reaches a whole process group, and what started the daemon
+/// may hand it on as well.
+const SAME_REQUEST: Duration = Duration::from_secs(1);
+
+/// A connector that can run, and the file it came from.
+struct Ready {
+    file: PathBuf,
+    config: ConnectorConfig,
+}
+
+/// Runs the command.
+pub async fn run(args: RunArgs) -> Result {
+    let settings = Settings::read(&args.worker, args.data_dir.as_deref()).map_err(|problems| {
+        output::say_problems(&problems);
+        Failure::input_reported()
+    })?;
+    let worker_config = &settings.worker;
+    logging::start(&worker_config.log_level, worker_config.log_format);
+    let mut signals = Signals::take()?;
+    log_problems(&settings.warnings);
+    if let Some(file) = &settings.file {
+        tracing::info!("settings are read from {}", file.display());
+    }
+
+    let plugins = Plugins::load(worker_config, worker_config.data_dir.join("plugins")).await?;
+    for (path, error) in &plugins.report.refused {
+        tracing::error!("{}: plugin refused: {error}", path.display());
+    }
+    let ready = connectors(&args.paths, worker_config, &plugins)?;
+
+    let worker = tokio::select! {
+        started = Worker::start(worker_config, plugins.registry.clone()) => started.map_err(|error| cannot_start(&error))?,
+        name = signals.next() => {
+            tracing::info!("{name} before the start was done; nothing has run");
+            return Ok(());
+        }
+    };
+    announce(worker_config, &ready);
+    let connectors = ready.len();
+    for Ready { config, .. } in ready {
+        let name = config.name.clone();
+        if let Err(error) = worker.create_connector(config).await {
+            tracing::error!(connector = name, "the connector could not be created: {error}");
+        }
+    }
+
+    let name = signals.next().await;
+    tracing::info!(
+        "{name}: stopping {}; another signal, a second or more from now, ends at once",
+        count(connectors, "connector")
+    );
+    tokio::select! {
+        _ = worker.shutdown() => tracing::info!("stopped"),
+        name = signals.next_after(SAME_REQUEST) => {
+            // What was acknowledged is on disk already (invariant 1); what was not will be read again.
+            return Err(Failure::runtime(format!("{name} again: ended before all was stopped; nothing acknowledged is lost")));
+        }
+    }
+    Ok(())
+}
+
+/// The connectors of `paths` that can run; what keeps the others from it is logged.
+fn connectors(paths: &[PathBuf], worker: &WorkerConfig, plugins: &Plugins) -> Result<Vec<Ready>> {
+    let found = Found::among(paths);
+    log_problems(&found.problems);
+    if !found.missing.is_empty() {
+        return Err(Failure::input(
+            "a given path cannot be read, as said above; nothing was started",
+        ));
+    }
+    let classes = plugins.classes();
+    if classes.is_empty() {
+        return Err(plugins.none_loaded());
+    }
+    let providers = Providers::system();
+    let checker = Checker {
+        classes: &classes,
+        worker,
+        providers: &providers,
+    };
+    let mut ready = Vec::new();
+    let mut broken = found.broken.len();
+    for file in &found.files {
+        let Checked { config, problems, .. } = checker.check(file);
+        log_problems(&problems);
+        match config {
+            Some(config) => ready.push(Ready {
+                file: file.path.clone(),
+                config,
+            }),
+            None => broken += 1,
+        }
+    }
+    match (ready.len(), broken) {
+        (0, 0) => Err(Failure::input(
+            "there is no connector file among the given paths; nothing was started",
+        )),
+        (0, _) => Err(Failure::input(
+            "not one connector file can run, as said above; nothing was started",
+        )),
+        (_, 0) => Ok(ready),
+        (running, broken) => {
+            let (broken, running) = (count(broken, "connector file"), count(running, "connector"));
+            tracing::error!(
+                "{broken} left out, as said above; {running} will run; mend the files and restart"
+            );
+            Ok(ready)
+        }
+    }
+}
+
+fn log_problems(problems: &[Problem]) {
+    for problem in problems {
+        match problem.severity {
+            Severity::Error => tracing::error!("{problem}"),
+            Severity::Warning => tracing::warn!("{problem}"),
+            Severity::Note => tracing::info!("{problem}"),
+        }
+    }
+}
+
+fn cannot_start(error: &Error) -> Failure {
+    match error {
+        // A data directory that is in use, of another version, unwritable or full: another one may do.
+        Error::Broker { .. } => Failure::environment(format!("cannot start: {error}")),
+        _ => Failure::runtime(format!("cannot start: {error}")),
+    }
+}
+
+/// Says what runs: to people a table, to programs an event of the log.
+fn announce(worker: &WorkerConfig, ready: &[Ready]) {
+    let data_dir = std::path::absolute(&worker.data_dir).unwrap_or_else(|_| worker.data_dir.clone());
+    tracing::info!(data_dir = %data_dir.display(), connectors = ready.len(), "tidewater {} runs", env!("CARGO_PKG_VERSION"));
+    if worker.log_format == LogFormat::Json {
+        return;
+    }
+    let rows = ready.iter().map(|Ready { file, config }| {
+        [
+            config.name.clone(),
+            config.class.clone(),
+            kind(config.kind).to_owned(),
+            file.display().to_string(),
+        ]
+    });
+    let mut out = anstream::stdout().lock();
+    let said = writeln!(
+        out,
+        "tidewater {} keeps its data in {}\n\n{}\n\nStop with Ctrl-C.\n",
+        env!("CARGO_PKG_VERSION"),
+        data_dir.display(),
+        table(["CONNECTOR", "CLASS", "KIND", "FILE"], rows)
+    );
+    // A daemon whose stdout nobody reads goes on.
+    if let Err(error) = said {
+        tracing::debug!("the start-up summary could not be printed: {error}");
+    }
+}
