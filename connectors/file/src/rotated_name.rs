@@ -61,7 +61,7 @@ fn numbers(part: &[u8]) -> Option<Vec<u64>> {
     let numbers: Option<Vec<u64>> = part
         .split(|&byte| separator(byte))
         .filter(|digits| !digits.is_empty())
-        .map(|digits| number(digits))
+        .map(number)
         .collect();
     numbers.filter(|numbers| !numbers.is_empty())
 }

@@ -1,5 +1,7 @@
 //! `file-source` against a model: whatever happens to the file, in whatever order, the lines come once each and in order.
 
+#![allow(clippy::unwrap_used)] // in a test, a failure is the message
+
 mod tasks;
 
 use std::fs::{self, File, OpenOptions};

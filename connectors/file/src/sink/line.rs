@@ -72,6 +72,8 @@ mod tests {
 
     use tidewater_plugin_api::{Field, Frame, FrameBuilder, Schema, Type, Value, logical};
 
+    use tidewater_plugin_api::frame::SchemaCache;
+
     use super::*;
 
     fn record() -> Frame {
@@ -107,7 +109,7 @@ mod tests {
         record.offset(42);
         record.push().unwrap();
         batch.record(topic).push().unwrap();
-        Frame::parse(batch.finish(), &mut Default::default()).unwrap()
+        Frame::parse(batch.finish(), &mut SchemaCache::default()).unwrap()
     }
 
     #[test]

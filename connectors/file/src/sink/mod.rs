@@ -2,7 +2,7 @@
 //!
 //! - [`settings`]: what can be configured;
 //! - [`writer`]: writing batches, and making them durable together with their offsets;
-//! - [`line`]: from a record to a line;
+//! - [`mod@line`]: from a record to a line;
 //! - [`progress`]: which records are in the file;
 //! - [`data_file`]: the data file as the sink holds it;
 //! - [`side_file`]: what is durable of it, and the lock that keeps a second writer out;

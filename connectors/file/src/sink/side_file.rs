@@ -184,7 +184,7 @@ impl SideFile {
         Ok(Some(state))
     }
 
-    fn damaged(&self, reason: impl ToString) -> FileError {
+    fn damaged(&self, reason: impl std::fmt::Display) -> FileError {
         FileError::SideFile {
             path: self.data_path.clone(),
             side_file: self.path.clone(),

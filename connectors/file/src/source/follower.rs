@@ -107,7 +107,7 @@ impl Follower {
     /// Pushes what there is to read into `batch`, until it is full, and how far that reaches. It does not wait.
     pub fn fill(&mut self, batch: &mut FrameBuilder) -> tidewater_plugin_api::Result<()> {
         let outcome = self.read(batch);
-        self.tell_position(batch)?;
+        self.tell_position(batch);
         match outcome {
             // The lines before the fault go first. It is met again at once.
             Err(_) if !batch.is_empty() => Ok(()),
@@ -132,7 +132,7 @@ impl Follower {
                 self.pass_hole()?;
                 continue;
             }
-            match reader.next() {
+            match reader.peek() {
                 Next::Line(line) => {
                     let bytes = reader.bytes(line.clone());
                     match self.writer.push(batch, ids, bytes)? {
@@ -357,13 +357,13 @@ impl Follower {
     }
 
     /// Tells how far the pushed records reach, with them in one batch (invariant 2).
-    fn tell_position(&mut self, batch: &mut FrameBuilder) -> Result<(), FileError> {
+    fn tell_position(&mut self, batch: &mut FrameBuilder) {
         let Place::Reading(reader) = &self.place else {
-            return Ok(());
+            return;
         };
         let here = Some((reader.id(), reader.position()));
         if here == self.told || reader.is_passing_over() {
-            return Ok(());
+            return;
         }
         let mark = reader.mark();
         self.told = here;
@@ -371,7 +371,6 @@ impl Follower {
             partition: partition(&self.settings.file),
             offset: Some(to_map(&mark)),
         });
-        Ok(())
     }
 
     fn io(&self, doing: &'static str, error: io::Error) -> FileError {

@@ -128,7 +128,7 @@ impl LineReader {
     }
 
     /// What stands next. Asking again gives the same until it is consumed.
-    pub fn next(&mut self) -> Next {
+    pub fn peek(&mut self) -> Next {
         if self.passing_over {
             let Some(end) = self.line_end() else {
                 // A delimiter may be cut in two: its beginning stays.
@@ -155,7 +155,7 @@ impl LineReader {
         }
     }
 
-    /// Consumes the line that [`next`](Self::next) gave.
+    /// Consumes the line that [`peek`](Self::peek) gave.
     pub fn consume(&mut self, line: &Range<usize>) {
         self.advance_to(line.end + self.delimiter.needle().len());
     }
@@ -253,7 +253,7 @@ mod tests {
     fn lines(reader: &mut LineReader) -> Vec<String> {
         let mut lines = Vec::new();
         loop {
-            match reader.next() {
+            match reader.peek() {
                 Next::Line(line) => {
                     lines.push(String::from_utf8_lossy(reader.bytes(line.clone())).into_owned());
                     reader.consume(&line);
@@ -339,7 +339,7 @@ mod tests {
             let again = LineReader::open(file.try_clone().unwrap(), mark.position, b"\n", 100);
             let again = again.unwrap().unwrap();
             assert_eq!(again.mark(), mark, "before line {n}");
-            let Next::Line(line) = reader.next() else {
+            let Next::Line(line) = reader.peek() else {
                 panic!("line {n}")
             };
             reader.consume(&line);

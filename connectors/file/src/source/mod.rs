@@ -6,6 +6,13 @@
 //! - [`line_reader`]: one open file, line by line;
 //! - [`record_writer`]: from a line to a record;
 //! - [`offset`]: how far the file has been read.
+//!
+//! # What no reader can know
+//! - A file is taken to have one writer: once something is written to a later file, what is still written to an earlier one
+//!   is not read.
+//! - `copytruncate` loses what is written between its copy and its cut, and a copy of which nothing had been read yet is
+//!   not told from an older one. Rotation by renaming has neither fault.
+//! - A file that was emptied and then written with the same bytes again, before anybody looked, has not changed.
 
 pub mod follower;
 pub mod line_reader;

@@ -112,6 +112,8 @@ mod tests {
     use tidewater_plugin_api::config::ConfigMap;
     use tidewater_plugin_api::{Config, Frame, Value};
 
+    use tidewater_plugin_api::frame::SchemaCache;
+
     use super::super::settings::config_def;
     use super::*;
 
@@ -126,7 +128,7 @@ mod tests {
         let mut batch = FrameBuilder::new();
         let ids = writer.ids(&mut batch).unwrap();
         writer.push(&mut batch, ids, line).unwrap()?;
-        let frame = Frame::parse(batch.finish(), &mut Default::default()).unwrap();
+        let frame = Frame::parse(batch.finish(), &mut SchemaCache::default()).unwrap();
         let record = frame.record(0);
         assert_eq!((record.topic(), record.key_bytes()), ("t", None));
         Ok(record.value().unwrap().to_value().unwrap())

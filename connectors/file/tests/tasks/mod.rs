@@ -1,7 +1,6 @@
 //! Tasks as the host runs them: one call after the other, positions kept only once their batch has been taken.
 #![allow(dead_code)] // each test takes what it needs
 
-use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::future::ready;
 use std::io::Write as _;
@@ -12,13 +11,14 @@ use std::time::Duration;
 
 use tidewater_connector_file::{FileSink, FileSource};
 use tidewater_plugin_api::config::ConfigMap;
+use tidewater_plugin_api::frame::SchemaCache;
 use tidewater_plugin_api::{
     Config, Frame, FrameBuilder, Result, Schema, SinkConnector, SinkTask, SinkTaskContext, SourceConnector,
     SourcePosition, SourceTask, SourceTaskContext, TopicPartition, TopicPartitionOffset, Type, Value,
 };
 
 /// Longer than anything here can take: what waits so long waits for ever.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 pub fn map(pairs: &[(&str, &str)]) -> ConfigMap {
     pairs
@@ -41,7 +41,11 @@ pub fn assert_same(read: &[String], expected: &[String], note: &str) {
         .position(|(read, expected)| read != expected);
     let at = parted.unwrap_or(read.len().min(expected.len()));
     let around = |lines: &[String]| {
-        lines[at.saturating_sub(3).min(lines.len())..(at + 3).min(lines.len())].join(" | ")
+        let shown = lines.iter().skip(at.saturating_sub(3)).take(6);
+        shown
+            .map(|line| line.chars().take(20).collect())
+            .collect::<Vec<String>>()
+            .join(" | ")
     };
     assert!(
         read == expected,
@@ -90,7 +94,7 @@ impl Source {
     }
 
     fn take(&mut self) -> (Vec<String>, Vec<SourcePosition>) {
-        let frame = Frame::parse(self.batch.finish(), &mut Default::default()).unwrap();
+        let frame = Frame::parse(self.batch.finish(), &mut SchemaCache::default()).unwrap();
         let text =
             |record: tidewater_plugin_api::Record<'_>| match record.value().unwrap().to_value().unwrap() {
                 Value::String(text) => text,
@@ -154,8 +158,9 @@ impl Source {
         }
     }
 
-    pub fn metrics(&self) -> BTreeMap<String, f64> {
-        self.task.metrics()
+    /// One of the task's counters.
+    pub fn count(&self, name: &str) -> u64 {
+        self.task.metrics()[name] as u64
     }
 }
 
@@ -204,6 +209,11 @@ impl Sink {
         Ok(())
     }
 
+    /// One of the task's counters.
+    pub fn count(&self, name: &str) -> u64 {
+        self.task.metrics()[name] as u64
+    }
+
     pub async fn flush(&mut self) -> Result<()> {
         self.task.flush().await
     }
@@ -227,7 +237,7 @@ pub fn batch(offset: u64, lines: &[&str]) -> Frame {
         record.offset(offset);
         record.push().unwrap();
     }
-    Frame::parse(batch.finish(), &mut Default::default()).unwrap()
+    Frame::parse(batch.finish(), &mut SchemaCache::default()).unwrap()
 }
 
 /// The lines of a JSON-lines file of strings; every line must be whole.
