@@ -46,7 +46,7 @@ Exit codes:
 const VALIDATE_EXAMPLES: &str = "\
 Examples:
   tidewater validate connectors/                every fault of every file, nothing is run
-  tidewater validate --connect orders.toml      asks the servers too: can they be reached, is the table there?
+  tidewater validate --connect orders.toml      asks the servers too
   tidewater validate --json connectors/ | jq .errors
 
 Exit codes:

@@ -50,9 +50,11 @@ impl Checker<'_> {
         };
         check.references();
         check.spec = check.class(self.classes);
-        let topics = match check.spec {
-            Some(spec) => check.keys(spec),
-            None => None,
+        let topics = if let Some(spec) = check.spec {
+            check.keys(spec)
+        } else {
+            check.common_keys();
+            None
         };
         check
             .problems
@@ -127,11 +129,12 @@ impl<'a> Check<'a> {
     /// The value of `key` as written, where it may be shown: no password, and nothing under a name nobody knows, since that
     /// may be a password with a typing error in its key (invariant 8).
     fn shown(&self, key: &str) -> Option<String> {
-        let spec = self.spec?;
-        let def = spec
-            .config
-            .find(key)
-            .or_else(|| connector_keys::keys(spec.kind).find(key))?;
+        let of_all = || match self.spec {
+            Some(spec) => connector_keys::keys(spec.kind),
+            None => connector_keys::common(),
+        };
+        let of_class = self.spec.and_then(|spec| spec.config.find(key));
+        let def = of_class.or_else(|| of_all().find(key))?;
         let value = self.file.config.get(key)?;
         let secret = def.ty == ConfigType::Password && !is_reference(value);
         Some(if secret { "[hidden]".into() } else { value.clone() })
@@ -185,6 +188,29 @@ impl<'a> Check<'a> {
         self.problems
             .push(self.file.problem(KEY, Severity::Error, message).showing(raw));
         None
+    }
+
+    /// What can be said of a connector whose class is not known.
+    fn common_keys(&mut self) {
+        const CLASS: &str = "connector.class";
+        let common = connector_keys::common();
+        for ConfigProblem { key, message, .. } in common.check(&self.resolved.values) {
+            // What is wrong with the class is said already.
+            if key != CLASS && !self.resolved.unresolved.contains(&key) {
+                self.add(Severity::Error, &key, message);
+            }
+        }
+        self.converters();
+        let file = self.file;
+        for (name, value) in &file.config {
+            let value = self.resolved.values.get(name).unwrap_or(value);
+            let of_kind = [ConnectorKind::Source, ConnectorKind::Sink]
+                .iter()
+                .any(|kind| connector_keys::keys(*kind).find(name).is_some());
+            if !of_kind && connector_keys::absent(name, value) == Some(Absent::Refused) {
+                self.add(Severity::Error, name, connector_keys::instead_of(name));
+            }
+        }
     }
 
     /// Checks all keys against those of `spec` and of every connector.

@@ -9,12 +9,18 @@ use crate::converter;
 
 /// The keys of every connector of `kind`, besides those of its class.
 pub fn keys(kind: ConnectorKind) -> &'static ConfigDef {
-    static SOURCE: LazyLock<ConfigDef> = LazyLock::new(|| of_source(of_both()));
-    static SINK: LazyLock<ConfigDef> = LazyLock::new(|| of_sink(of_both()));
+    static SOURCE: LazyLock<ConfigDef> = LazyLock::new(|| of_source(common().clone()));
+    static SINK: LazyLock<ConfigDef> = LazyLock::new(|| of_sink(common().clone()));
     match kind {
         ConnectorKind::Source => &SOURCE,
         ConnectorKind::Sink => &SINK,
     }
+}
+
+/// The keys of every connector, in whichever direction it moves records.
+pub fn common() -> &'static ConfigDef {
+    static BOTH: LazyLock<ConfigDef> = LazyLock::new(of_both);
+    &BOTH
 }
 
 /// The settings of a converter, under `key.converter.` and `value.converter.`.

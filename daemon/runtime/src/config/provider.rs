@@ -37,8 +37,6 @@ pub struct Resolved {
     pub values: ConfigMap,
     /// The keys whose references lead nowhere.
     pub unresolved: BTreeSet<String>,
-    /// The keys whose values hold something resolved.
-    pub from_providers: BTreeSet<String>,
     /// Replaces what was resolved by its reference.
     pub redactor: Redactor,
     /// What leads nowhere, and why; without places in files.
@@ -98,15 +96,9 @@ impl Providers {
             match self.look_up(inside) {
                 Ok(found) => {
                     resolved.redactor.hide(&found, reference);
-                    resolved.from_providers.insert(key.to_owned());
                     text.push_str(&found);
                 }
-                Err(message) => {
-                    // Of a value with references only the reference at fault is shown: the rest may be secret.
-                    resolved
-                        .problems
-                        .push(Problem::error(message).of(key).showing(reference));
-                }
+                Err(message) => resolved.problems.push(Problem::error(message).of(key)),
             }
         }
         text.push_str(rest);
@@ -286,7 +278,6 @@ mod tests {
     #[test]
     fn what_was_resolved_counts_as_secret() {
         let resolved = providers().resolve(&[("url".to_owned(), "x://${env:HOST}/".to_owned())].into());
-        assert!(resolved.from_providers.contains("url"));
         assert_eq!(
             resolved.redactor.redact("no route to db.example"),
             "no route to ${env:HOST}"
