@@ -193,6 +193,14 @@ impl SideFile {
     }
 }
 
+impl Drop for SideFile {
+    fn drop(&mut self) {
+        // Closing is not enough: a process that is just being started by another thread holds a copy of the handle until it
+        // runs its program, and with it the lock.
+        let _ = rustix::fs::flock(&self.locked, FlockOperation::Unlock);
+    }
+}
+
 /// Makes a new or changed name in the folder of `path` durable.
 pub fn sync_folder(path: &Path) -> Result<(), FileError> {
     let folder = folder(path);
