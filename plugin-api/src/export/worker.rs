@@ -71,7 +71,7 @@ impl Worker {
         while self.inbox.destroy.is_none() {
             if let Some(operation) = self.inbox.next() {
                 self.run(operation).await;
-            } else {
+            } else if self.inbox.destroy.is_none() {
                 self.inbox.wait().await;
             }
         }
@@ -208,7 +208,7 @@ impl Inbox {
 
     /// The host has let go of the instance without destroying it.
     fn abandoned(&mut self) {
-        self.destroy = Some(Destroy {
+        self.destroy.get_or_insert(Destroy {
             deadline: Instant::now(),
             reply: None,
         });
