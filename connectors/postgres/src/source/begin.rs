@@ -110,14 +110,13 @@ async fn begin_with(settings: &Settings, known: Known, connection: &mut PgConnec
             resume,
         });
     }
-    let position = match plan.resume {
-        Some(position) => position,
-        None => {
-            let made = slot::make(settings, false).await?;
-            Position {
-                done: made.consistent_point,
-                ..Position::default()
-            }
+    let position = if let Some(position) = plan.resume {
+        position
+    } else {
+        let made = slot::make(settings, false).await?;
+        Position {
+            done: made.consistent_point,
+            ..Position::default()
         }
     };
     let client = open(settings, connection, position, known.durable).await?;
@@ -344,13 +343,13 @@ mod tests {
     fn decided(
         mode: &str,
         position: Option<Position>,
-        slot: Option<Slot>,
+        slot: Option<&Slot>,
     ) -> Result<(bool, bool, Option<u64>)> {
         let known = Known {
             position,
             ..Known::default()
         };
-        let plan = plan(&settings(mode), known, slot.as_ref())?;
+        let plan = plan(&settings(mode), known, slot)?;
         Ok((
             plan.drop_slot,
             plan.snapshot,
@@ -362,16 +361,16 @@ mod tests {
     fn the_first_start_and_those_after() {
         assert_eq!(decided("initial", None, None).unwrap(), (false, true, None));
         assert_eq!(
-            decided("initial", Some(at(9)), Some(slot(5, false))).unwrap(),
+            decided("initial", Some(at(9)), Some(&slot(5, false))).unwrap(),
             (false, false, Some(9))
         );
         assert_eq!(decided("never", None, None).unwrap(), (false, false, None));
         assert_eq!(
-            decided("no_data", None, Some(slot(5, false))).unwrap(),
+            decided("no_data", None, Some(&slot(5, false))).unwrap(),
             (false, false, Some(5))
         );
         assert_eq!(
-            decided("always", Some(at(9)), Some(slot(5, false))).unwrap(),
+            decided("always", Some(at(9)), Some(&slot(5, false))).unwrap(),
             (false, true, Some(9))
         );
     }
@@ -379,27 +378,28 @@ mod tests {
     #[test]
     fn a_snapshot_cut_short_begins_anew_and_keeps_the_slot_s_point() {
         assert_eq!(
-            decided("initial", Some(incomplete(5)), Some(slot(5, false))).unwrap(),
+            decided("initial", Some(incomplete(5)), Some(&slot(5, false))).unwrap(),
             (false, true, Some(5))
         );
         assert_eq!(
-            decided("initial", None, Some(slot(5, true))).unwrap(),
+            decided("initial", None, Some(&slot(5, true))).unwrap(),
             (true, true, None)
         );
     }
 
     #[test]
     fn lost_changes_are_an_error_or_a_snapshot() {
-        for lost in [None, Some(slot(5, true)), Some(slot(10, false))] {
+        let (invalid, moved) = (slot(5, true), slot(10, false));
+        for lost in [None, Some(&invalid), Some(&moved)] {
             for mode in ["initial", "no_data"] {
-                let error = decided(mode, Some(at(9)), lost.clone()).unwrap_err();
+                let error = decided(mode, Some(at(9)), lost).unwrap_err();
                 assert_eq!(error.kind, ErrorKind::Fatal);
                 assert!(error.message.contains("when_needed"), "{error}");
             }
-            assert!(decided("when_needed", Some(at(9)), lost.clone()).unwrap().1);
+            assert!(decided("when_needed", Some(at(9)), lost).unwrap().1);
         }
         assert_eq!(
-            decided("when_needed", Some(at(9)), Some(slot(10, false))).unwrap(),
+            decided("when_needed", Some(at(9)), Some(&slot(10, false))).unwrap(),
             (false, true, Some(10))
         );
     }

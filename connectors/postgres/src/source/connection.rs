@@ -60,11 +60,17 @@ pub(crate) async fn catalog(server: &Server) -> Result<PgConnection> {
 /// A connection for reading rows.
 pub(crate) async fn reader(server: &Server) -> Result<PgConnection> {
     let mut connection = catalog(server).await?;
-    let statements: String = PINNED
+    let statements: Vec<String> = PINNED
         .iter()
-        .map(|(name, value)| format!("SET {name} = '{value}';"))
+        .map(|(name, value)| format!("SET {name} = '{value}'"))
         .collect();
-    execute(&mut connection, server, "preparing a session", &statements).await?;
+    execute(
+        &mut connection,
+        server,
+        "preparing a session",
+        &statements.join(";"),
+    )
+    .await?;
     Ok(connection)
 }
 
@@ -113,12 +119,11 @@ pub(crate) fn replication(settings: &Settings, start: Lsn, durable: Lsn) -> Repl
     // Bounded in messages: few, so that wide rows do not add up (invariant 6). Client and worker share a thread, so
     // more would not be faster.
     config.buffer_events = 64;
-    config.options = Some(
-        PINNED
-            .iter()
-            .map(|(name, value)| format!("-c {name}={value} "))
-            .collect(),
-    );
+    let options: Vec<String> = PINNED
+        .iter()
+        .map(|(name, value)| format!("-c {name}={value}"))
+        .collect();
+    config.options = Some(options.join(" "));
     config.application_name = Some("tidewater postgres-source".to_owned());
     config
 }

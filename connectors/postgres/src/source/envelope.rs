@@ -339,12 +339,12 @@ impl Emitter {
         let mut record = batch.record(ids.topic);
         if let (Some(row), Some(_)) = (change.key, relation.key_schema()) {
             record.key(ids.key, |out| {
-                misfit = relation.write_key(row, out).err().map(|fault| (fault, row))
+                misfit = relation.write_key(row, out).err().map(|fault| (fault, row));
             });
         }
         if misfit.is_none() {
             record.value(ids.envelope, |out| {
-                misfit = self.write_envelope(relation, change, origin, out).err()
+                misfit = self.write_envelope(relation, change, origin, out).err();
             });
         }
         if misfit.is_some() {

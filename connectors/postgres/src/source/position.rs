@@ -138,8 +138,9 @@ mod tests {
 
     #[test]
     fn an_offset_of_debezium_is_taken_over() {
-        let json = serde_json::json!({"lsn_proc": 24023128, "lsn_commit": 24023119, "lsn": 24023128, "txId": 555, "ts_usec": 1});
-        let position = Position::from_offset(json.as_object().unwrap()).unwrap();
+        let json = r#"{"lsn_proc":24023128,"lsn_commit":24023119,"lsn":24023128,"txId":555,"ts_usec":1}"#;
+        let offset: Map<String, Json> = serde_json::from_str(json).unwrap();
+        let position = Position::from_offset(&offset).unwrap();
         assert_eq!((position.done, position.partial), (Lsn(24_023_119), None));
         assert_eq!(position.snapshot, SnapshotState::Complete);
         assert_eq!(Position::from_offset(&Map::new()), None);

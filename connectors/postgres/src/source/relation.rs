@@ -116,7 +116,7 @@ impl Shape {
         let primary_key = match by_name {
             // An index that does not cover the primary key is all that deletes carry, so it is the key.
             Some(places)
-                if !places.is_empty() && !(identity == Identity::Index && !places.iter().all(told)) =>
+                if !places.is_empty() && (identity != Identity::Index || places.iter().all(told)) =>
             {
                 places
             }

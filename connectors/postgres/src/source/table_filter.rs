@@ -47,10 +47,7 @@ pub(crate) fn split_unescaped(text: &str, separator: char) -> Vec<String> {
     let mut parts = vec![String::new()];
     let mut characters = text.chars().peekable();
     while let Some(character) = characters.next() {
-        let part = match parts.last_mut() {
-            Some(part) => part,
-            None => break,
-        };
+        let Some(part) = parts.last_mut() else { break };
         match character {
             '\\' if characters.peek() == Some(&separator) => {
                 part.push(separator);

@@ -1,6 +1,6 @@
 //! A throwaway PostgreSQL for this crate's tests: a cluster of its own in a temporary folder on a free port, with logical
 //! decoding on, stopped when dropped.
-#![allow(dead_code)] // each test binary uses its own part of this
+#![allow(dead_code, clippy::unwrap_used)] // each test binary uses its own part of this; a failure is the message
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
@@ -156,7 +156,7 @@ impl Postgres {
             let _ = stopped.recv();
         });
         let mut child = child.recv().unwrap().unwrap();
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_mins(1);
         loop {
             let text = fs::read_to_string(&log).unwrap_or_default();
             if text.contains("database system is ready to accept connections") {

@@ -125,7 +125,7 @@ impl Codec {
             Codec::Decimal { scale } => number::decimal(text, *scale, out)?,
             Codec::VariableDecimal => number::variable_decimal(text, out)?,
             Codec::MoneyDecimal { scale } => {
-                number::decimal(number::money(text, *scale)?.as_bytes(), *scale, out)?
+                number::decimal(number::money(text, *scale)?.as_bytes(), *scale, out)?;
             }
             Codec::MoneyText { scale } => out.string(&number::money(text, *scale)?),
             Codec::MoneyDouble { scale } => out.f64(number::float(number::money(text, *scale)?.as_bytes())?),
@@ -180,12 +180,11 @@ impl Codec {
             Codec::Bytea(BinaryMode::Base64) => out.string(&STANDARD.encode(placeholder)),
             Codec::Bytea(BinaryMode::Base64UrlSafe) => out.string(&URL_SAFE.encode(placeholder)),
             Codec::Bytea(BinaryMode::Hex) => {
-                out.string(
-                    &placeholder
-                        .bytes()
-                        .map(|byte| format!("{byte:02x}"))
-                        .collect::<String>(),
-                );
+                let open = out.begin();
+                for byte in placeholder.bytes() {
+                    out.raw(format!("{byte:02x}").as_bytes());
+                }
+                out.end(open);
             }
             Codec::HstoreMap => {
                 let open = out.begin_counted(1);

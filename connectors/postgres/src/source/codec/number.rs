@@ -105,10 +105,11 @@ fn small(text: &[u8]) -> Option<(i64, i32)> {
 /// `text` where it is digits with a sign and a point at most: the form in which PostgreSQL writes finite numbers.
 fn plain(text: &[u8]) -> Option<&str> {
     let digits = text.strip_prefix(b"-").unwrap_or(text);
-    let points = digits.iter().filter(|&&byte| byte == b'.').count();
-    let fits = digits.len() > points
-        && points <= 1
-        && digits.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.');
+    let mut parts = digits.split(|&byte| byte == b'.');
+    let (whole, fraction, more) = (parts.next()?, parts.next().unwrap_or_default(), parts.next());
+    let fits = more.is_none()
+        && whole.len() + fraction.len() > 0
+        && whole.iter().chain(fraction).all(u8::is_ascii_digit);
     if fits {
         std::str::from_utf8(text).ok()
     } else {

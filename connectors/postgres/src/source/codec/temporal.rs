@@ -301,8 +301,7 @@ fn parse_interval(text: &[u8]) -> Option<Interval> {
         rest.0 = after;
         let part = |scale: i64| whole.checked_mul(scale)?.checked_mul(sign);
         let total = match (in_time, unit) {
-            (false, b'Y') => &mut interval.months,
-            (false, b'M') => &mut interval.months,
+            (false, b'Y' | b'M') => &mut interval.months,
             (false, b'W' | b'D') => &mut interval.days,
             (true, b'H' | b'M' | b'S') => &mut interval.micros,
             _ => return None,
