@@ -43,7 +43,14 @@ pub async fn run(args: RunArgs) -> Result {
         tracing::info!("settings are read from {}", file.display());
     }
 
-    let plugins = Plugins::load(worker_config, worker_config.data_dir.join("plugins")).await?;
+    let copies = worker_config.data_dir.join("plugins");
+    std::fs::create_dir_all(&copies).map_err(|error| {
+        let dir = worker_config.data_dir.display();
+        Failure::environment(format!(
+            "cannot make the data directory {dir}: {error}; choose another one with --data-dir or data.dir"
+        ))
+    })?;
+    let plugins = Plugins::load(worker_config, copies).await?;
     for (path, error) in &plugins.report.refused {
         tracing::error!("{}: plugin refused: {error}", path.display());
     }

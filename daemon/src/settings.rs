@@ -60,6 +60,18 @@ const FLAGS: &str = "flags";
 impl Settings {
     /// Reads the settings, with the flags of `args` and the data directory of `run` above all else.
     pub fn read(args: &WorkerArgs, data_dir: Option<&Path>) -> Result<Self, Vec<Problem>> {
+        let variables = Env::prefixed(PREFIX)
+            .iter()
+            .map(|(key, value)| (format!("{PREFIX}{}", key.as_str().to_uppercase()), value))
+            .collect();
+        Self::read_with(args, data_dir, &variables)
+    }
+
+    fn read_with(
+        args: &WorkerArgs,
+        data_dir: Option<&Path>,
+        variables: &BTreeMap<String, String>,
+    ) -> Result<Self, Vec<Problem>> {
         let mut problems = Vec::new();
         let file = args
             .config
@@ -78,12 +90,7 @@ impl Settings {
                 Err(found) => problems.extend(found),
             }
         }
-        let (env, warnings) = environment(
-            &Env::prefixed(PREFIX)
-                .iter()
-                .map(|(key, value)| (format!("{PREFIX}{}", key.as_str().to_uppercase()), value))
-                .collect(),
-        );
+        let (env, warnings) = environment(variables);
         let merged = Figment::new()
             .merge(Layer { name: FILE, values })
             .merge(Layer {
@@ -252,6 +259,10 @@ mod tests {
         }
     }
 
+    fn read(args: &WorkerArgs, data_dir: Option<&Path>) -> Result<Settings, Vec<Problem>> {
+        Settings::read_with(args, data_dir, &BTreeMap::new())
+    }
+
     fn variables(given: &[(&str, &str)]) -> BTreeMap<String, String> {
         given
             .iter()
@@ -269,10 +280,10 @@ mod tests {
     #[test]
     fn flags_go_before_the_file_and_the_file_before_defaults() {
         let (_dir, path) = file("data.dir = \"/from/file\"\n[offset.flush.interval]\nms = 10\n");
-        let settings = Settings::read(&args(Some(path.clone())), None).expect("valid");
+        let settings = read(&args(Some(path.clone())), None).expect("valid");
         assert_eq!(settings.worker.data_dir, Path::new("/from/file"));
         assert_eq!(settings.worker.offset_flush_interval.as_millis(), 10);
-        let settings = Settings::read(&args(Some(path)), Some(Path::new("/from/flag"))).expect("valid");
+        let settings = read(&args(Some(path)), Some(Path::new("/from/flag"))).expect("valid");
         assert_eq!(settings.worker.data_dir, Path::new("/from/flag"));
         assert_eq!(settings.worker.ledger_interval.as_secs(), 30);
     }
@@ -282,7 +293,7 @@ mod tests {
         let (_dir, path) = file("data.dri = \"x\"\nlog.format = \"text\"\nbroker.fsync = \"maybe\"\n");
         let mut args = args(Some(path.clone()));
         args.log_level = Some("loud".to_owned());
-        let problems = Settings::read(&args, None).expect_err("faults");
+        let problems = read(&args, None).expect_err("faults");
         let texts: Vec<String> = problems.iter().map(ToString::to_string).collect();
         let place = path.display();
         assert!(
@@ -299,12 +310,27 @@ mod tests {
         );
         let (_dir, path) = file("");
         args.config = Some(path);
-        let problems = Settings::read(&args, None).expect_err("a fault");
+        let problems = read(&args, None).expect_err("a fault");
         assert!(
-            problems[0].to_string().starts_with("--log-level = \"loud\" "),
+            problems[0].to_string().starts_with("--log-level = \"loud\": "),
             "{}",
             problems[0]
         );
+    }
+
+    #[test]
+    fn the_environment_goes_between_the_file_and_flags() {
+        let (_dir, path) = file("data.dir = \"/file\"\nlog.format = \"text\"\n");
+        let mut args = args(Some(path));
+        args.log_level = Some("warn".to_owned());
+        let given = variables(&[("TIDEWATER_DATA_DIR", "/env"), ("TIDEWATER_LOG", "debug")]);
+        let settings = Settings::read_with(&args, None, &given).expect("valid");
+        assert_eq!(settings.worker.data_dir, Path::new("/env"));
+        assert_eq!(settings.worker.log_level, "warn");
+        let given = variables(&[("TIDEWATER_LOG_FORMAT", "xml")]);
+        let problems = Settings::read_with(&args, None, &given).expect_err("a fault");
+        let text = problems[0].to_string();
+        assert!(text.starts_with("TIDEWATER_LOG_FORMAT = \"xml\": "), "{text}");
     }
 
     #[test]
@@ -334,15 +360,14 @@ mod tests {
 
     #[test]
     fn a_file_that_cannot_be_read_says_so() {
-        let problems =
-            Settings::read(&args(Some("/nowhere/tidewater.toml".into())), None).expect_err("no file");
+        let problems = read(&args(Some("/nowhere/tidewater.toml".into())), None).expect_err("no file");
         assert!(
             problems[0]
                 .to_string()
                 .starts_with("/nowhere/tidewater.toml: cannot be read: No such file")
         );
         let (_dir, path) = file("a = = b\n");
-        let problems = Settings::read(&args(Some(path)), None).expect_err("no TOML");
+        let problems = read(&args(Some(path)), None).expect_err("no TOML");
         assert!(
             problems[0]
                 .to_string()

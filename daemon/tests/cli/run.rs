@@ -115,7 +115,7 @@ fn a_broken_file_keeps_no_other_from_running() {
     let (_, log) = stop(daemon, Signal::TERM);
     let errors: Vec<&String> = log.iter().filter(|line| line.contains("ERROR")).collect();
     for says in [
-        "c/broken.toml:2: fiel is no key of file-sink; did you mean file?",
+        "c/broken.toml:2: fiel: is no key of file-sink; did you mean file?",
         "c/unreadable.json:1:",
     ] {
         assert!(errors.iter().any(|line| line.contains(says)), "{errors:#?}");
@@ -131,7 +131,7 @@ fn where_nothing_can_run_nothing_is_started() {
     folder
         .run(&["run", "bad.toml"])
         .code(2)
-        .complains("bad.toml: file is missing")
+        .complains("bad.toml: file: is missing")
         .complains("nothing was started");
     folder
         .run(&["run", "good.toml", "nowhere"])
@@ -152,7 +152,7 @@ fn a_data_directory_that_cannot_be_used() {
     folder
         .run(&["run", "c", "--data-dir", "a-file/data"])
         .code(3)
-        .complains("a-file/data");
+        .complains("cannot make the data directory a-file/data");
 
     let mut first = Daemon::start(folder.command(&["run", "c"]));
     first.wait_for("runs");

@@ -17,14 +17,14 @@ fn faults_of_the_settings_all_at_once_with_their_places() {
     command.env("TIDEWATER_BROKER_FSYNC", "perhaps");
     Ended::of(command.output().expect("the program starts"))
         .code(2)
-        .complains("tidewater.toml:1: data.dri is no setting of the worker; did you mean data.dir?")
-        .complains("tidewater.toml:2: ledger.interval.ms = \"often\" must be a 64-bit integer")
-        .complains("TIDEWATER_BROKER_FSYNC = \"perhaps\" must be true or false");
+        .complains("tidewater.toml:1: data.dri: is no setting of the worker; did you mean data.dir?")
+        .complains("tidewater.toml:2: ledger.interval.ms = \"often\": must be a 64-bit integer")
+        .complains("TIDEWATER_BROKER_FSYNC = \"perhaps\": must be true or false");
     folder.write("tidewater.toml", "");
     folder
         .run(&["run", "a.toml", "--log-level", "loud"])
         .code(2)
-        .complains("--log-level = \"loud\" must be one of error, warn, info");
+        .complains("--log-level = \"loud\": must be one of error, warn, info");
 }
 
 #[test]
@@ -44,6 +44,6 @@ fn the_file_sets_the_converter_that_connectors_begin_with() {
         ("tidewater.toml", "value.converter = \"avro\"\n"),
     ]);
     folder.run(&["validate", "a.toml"]).code(2).complains(
-        "tidewater.toml:1: value.converter = \"avro\" must be a converter of this version: json, string",
+        "tidewater.toml:1: value.converter = \"avro\": must be a converter of this version: json, string",
     );
 }

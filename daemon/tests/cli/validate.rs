@@ -44,10 +44,10 @@ fn every_fault_of_every_file_at_once() {
     folder
         .run(&["validate", "c"])
         .code(2)
-        .prints("error: c/a.toml:2: fiel is no key of file-source; did you mean file?")
-        .prints("error: c/a.toml:4: tasks.max = \"many\" must be a 32-bit integer")
-        .prints("c/a.toml: file is missing")
-        .prints("error: c/b.json:2: connector.class = \"file-snik\" is no class of the loaded plugins; did you mean file-sink?")
+        .prints("error: c/a.toml:2: fiel: is no key of file-source; did you mean file?")
+        .prints("error: c/a.toml:4: tasks.max = \"many\": must be a 32-bit integer")
+        .prints("c/a.toml: file: is missing")
+        .prints("error: c/b.json:2: connector.class = \"file-snik\": is no class of the loaded plugins; did you mean file-sink?")
         .prints("error: c/c.yaml:")
         .prints("note: c/notes.md: is passed over")
         .complains("5 errors in 3 files");
@@ -79,14 +79,14 @@ fn references_are_resolved_but_never_shown() {
     assert!(
         ended
             .stdout
-            .contains("a.toml:2: file names the environment variable IN, which is not set")
+            .contains("a.toml:2: file: names the environment variable IN, which is not set")
     );
     let mut command = folder.command(&["validate", "a.toml"]);
     command.env("IN", "/secret/place").env("SIZE", "s3cret");
     let ended = crate::folder::Ended::of(command.output().expect("the program starts")).code(2);
     let said = format!("{}{}", ended.stdout, ended.stderr);
     assert!(
-        said.contains("batch.size = \"${env:SIZE}\" must be a 32-bit integer"),
+        said.contains("batch.size = \"${env:SIZE}\": must be a 32-bit integer"),
         "{said}"
     );
     assert!(
@@ -102,8 +102,8 @@ fn what_is_not_in_this_version_is_refused_and_not_ignored() {
     folder
         .run(&["validate", "a.toml"])
         .code(2)
-        .prints("a.toml:4: transforms is not available in this version")
-        .prints("a.toml:5: transforms.route.type is not available in this version");
+        .prints("a.toml:4: transforms: is not available in this version")
+        .prints("a.toml:5: transforms.route.type: is not available in this version");
 }
 
 #[test]

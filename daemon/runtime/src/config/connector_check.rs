@@ -287,6 +287,7 @@ impl<'a> Check<'a> {
             }
             match connector_keys::absent(name, self.resolved.values.get(name).unwrap_or(value)) {
                 Some(Absent::Harmless) => {}
+                Some(Absent::NoEffect(why)) => self.add(Severity::Warning, name, why),
                 Some(Absent::Refused) => self.add(Severity::Error, name, connector_keys::instead_of(name)),
                 None => {
                     let (severity, message) = match nearest(name, known.iter().copied()) {

@@ -183,13 +183,12 @@ fn of_sink(def: ConfigDef) -> ConfigDef {
 
 /// Keys of Kafka Connect that this version does not have, and the values that ask for nothing. A key that ends in a dot
 /// stands for all that begin with it. A configuration that uses one is refused: what it asks for would not happen.
-const ABSENT: [(&str, &[&str]); 19] = [
+const ABSENT: [(&str, &[&str]); 18] = [
     ("transforms", &[""]),
     ("transforms.", &[]),
     ("predicates", &[""]),
     ("predicates.", &[]),
     ("errors.tolerance", &["none"]),
-    ("errors.retry.timeout", &["-1"]),
     ("errors.log.enable", &["false"]),
     ("errors.log.include.messages", &["false"]),
     ("errors.deadletterqueue.topic.name", &[""]),
@@ -205,11 +204,15 @@ const ABSENT: [(&str, &[&str]); 19] = [
     ("tasks.max.enforce", &["true"]),
 ];
 
+const RETRY_TIMEOUT: &str = "errors.retry.timeout";
+
 /// How a key of Kafka Connect stands that this version does not have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Absent {
     /// The value asks for nothing that would not happen.
     Harmless,
+    /// What it asks for is done in another way, whatever its value.
+    NoEffect(&'static str),
     /// It asks for what is not there.
     Refused,
 }
@@ -217,8 +220,13 @@ pub enum Absent {
 /// Whether `key` is one of Kafka Connect's that this version does not have, and whether `value` needs it.
 pub fn absent(key: &str, value: &str) -> Option<Absent> {
     // Its reasons to reload, a provider that announces new secrets, do not arise here.
-    if key == "config.action.reload" {
+    if key == "config.action.reload" || (key == RETRY_TIMEOUT && value.trim() == "-1") {
         return Some(Absent::Harmless);
+    }
+    if key == RETRY_TIMEOUT {
+        return Some(Absent::NoEffect(
+            "has no effect: what may succeed later is tried again until it does, as with -1",
+        ));
     }
     let (_, harmless) = ABSENT
         .iter()
@@ -237,9 +245,6 @@ pub fn absent(key: &str, value: &str) -> Option<Absent> {
 /// What to do instead of using `key`, which is [`Absent::Refused`].
 pub fn instead_of(key: &str) -> &'static str {
     match key {
-        "errors.retry.timeout" => {
-            "is not available in this version: what may succeed later is tried again until it does; remove it or set -1"
-        }
         "errors.tolerance" => {
             "is not available in this version: a record that cannot be processed stops the task; remove it or set none"
         }
@@ -253,7 +258,7 @@ pub fn absent_names() -> impl Iterator<Item = &'static str> {
         .iter()
         .map(|(name, _)| *name)
         .filter(|name| !name.ends_with('.'))
-        .chain(["config.action.reload"])
+        .chain(["config.action.reload", RETRY_TIMEOUT])
 }
 
 #[cfg(test)]

@@ -119,8 +119,8 @@ impl Problem {
     pub fn statement(&self) -> String {
         match (&self.key, &self.value) {
             (None, _) => self.message.clone(),
-            (Some(key), None) => format!("{key} {}", self.message),
-            (Some(key), Some(value)) => format!("{key} = {value:?} {}", self.message),
+            (Some(key), None) => format!("{key}: {}", self.message),
+            (Some(key), Some(value)) => format!("{key} = {value:?}: {}", self.message),
         }
     }
 }

@@ -165,18 +165,18 @@ fn every_fault_of_a_file_at_once_in_the_order_of_its_lines() {
          database.password=hunter2\nvalue.converter=avro\ntopics=a\ntransforms=route\n",
     );
     let says = [
-        (2, "database.port = \"fivethousand\" must be a 32-bit integer"),
+        (2, "database.port = \"fivethousand\": must be a 32-bit integer"),
         (
             3,
-            "slot.nmae is no key of postgres-source; did you mean slot.name?",
+            "slot.nmae: is no key of postgres-source; did you mean slot.name?",
         ),
-        (4, "tasks.max = \"0\" must be 1 or more"),
+        (4, "tasks.max = \"0\": must be 1 or more"),
         (
             6,
-            "value.converter = \"avro\" must be a converter of this version: json, string",
+            "value.converter = \"avro\": must be a converter of this version: json, string",
         ),
-        (7, "topics is for sinks, and postgres-source is a source"),
-        (8, "transforms is not available in this version"),
+        (7, "topics: is for sinks, and postgres-source is a source"),
+        (8, "transforms: is not available in this version"),
     ];
     assert_eq!(errors.len(), says.len() + 1, "{errors:#?}");
     for ((line, says), error) in says.iter().zip(&errors) {
@@ -186,7 +186,7 @@ fn every_fault_of_a_file_at_once_in_the_order_of_its_lines() {
         );
     }
     assert!(
-        errors[6].contains("database.hostname is missing"),
+        errors[6].contains("database.hostname: is missing"),
         "{}",
         errors[6]
     );
@@ -203,7 +203,7 @@ fn the_class_is_found_by_alias_and_an_unknown_one_names_the_nearest() {
         1,
         "is no class of the loaded plugins; did you mean postgres-source?; installed are file-sink, postgres-source",
     );
-    assert!(errors("tasks.max=1\n")[0].contains("connector.class is missing"));
+    assert!(errors("tasks.max=1\n")[0].contains("connector.class: is missing"));
     // What needs no class is checked all the same.
     let without_class =
         errors("connector.class=postgres\ntasks.max=x\ntransforms=a\nkey.converter=avro\nfile=x\n");
@@ -268,7 +268,7 @@ fn no_secret_stands_in_a_problem() {
         "{all}"
     );
     assert!(
-        all.contains("database.port = \"${env:PORT}\" must be a 32-bit integer"),
+        all.contains("database.port = \"${env:PORT}\": must be a 32-bit integer"),
         "{all}"
     );
     assert!(all.contains("NOT_SET, which is not set"), "{all}");
@@ -280,7 +280,7 @@ fn a_key_whose_reference_leads_nowhere_is_reported_once() {
     one_error(
         text,
         2,
-        "database.hostname names the environment variable NOT_SET",
+        "database.hostname: names the environment variable NOT_SET",
     );
     one_error("connector.class=${env:NOT_SET}\n", 1, "not set");
     one_error(&sink("topics=${env:NOT_SET}\n"), 3, "not set");
@@ -291,12 +291,22 @@ fn two_spellings_of_one_key_are_refused() {
     one_error(
         &sink("path=/tmp/y\ntopics=a\n"),
         3,
-        "path = \"/tmp/y\" means the same as file",
+        "path = \"/tmp/y\": means the same as file",
     );
 }
 
 #[test]
-fn what_the_embedded_log_does_not_do_is_said() {
+fn what_is_done_in_another_way_is_said() {
+    let checked = check(&source("errors.retry.timeout=0\n"));
+    assert!(checked.config.is_some());
+    assert!(
+        checked.problems[0]
+            .to_string()
+            .contains("tried again until it does"),
+        "{:?}",
+        checked.problems
+    );
+    assert_eq!(check(&source("errors.retry.timeout=-1\n")).problems, []);
     let checked = check(&source("topic.creation.default.replication.factor=3\n"));
     assert!(checked.config.is_some());
     assert!(
@@ -345,12 +355,12 @@ fn what_a_plugin_finds_is_told_without_secrets() {
         .map(ToString::to_string)
         .collect();
     assert!(
-        texts[0].ends_with("4: database.port = \"6000\" nothing listens for ${env:PASSWORD}"),
+        texts[0].ends_with("4: database.port = \"6000\": nothing listens for ${env:PASSWORD}"),
         "{}",
         texts[0]
     );
     assert!(
-        texts[1].ends_with("3: database.password was refused"),
+        texts[1].ends_with("3: database.password: was refused"),
         "{}",
         texts[1]
     );
