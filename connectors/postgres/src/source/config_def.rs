@@ -284,8 +284,8 @@ fn runtime(def: ConfigDef) -> ConfigDef {
             T::Int,
             "10000",
             I::Low,
-            "How often in milliseconds, at most, the server is told what it may forget; also how often an idle source \
-             stores its position.",
+            "How often in milliseconds a source whose tables are idle stores its position, and so lets the server forget \
+             what came before.",
         )
         .validate(Validator::Range { min: Some(1), max: Some(600_000) })
         .group("Operation")

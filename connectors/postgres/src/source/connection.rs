@@ -25,6 +25,8 @@ const PINNED: [(&str, &str); 10] = [
     ("row_security", "off"), // a snapshot must fail rather than leave out rows that the stream has
 ];
 
+/// A server that shuts down waits until it has heard that everything has arrived.
+const LONGEST_STATUS_INTERVAL: Duration = Duration::from_secs(1);
 const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
 
 /// A connection for the catalogs, with the database's own settings.
@@ -114,8 +116,9 @@ pub(crate) fn replication(settings: &Settings, start: Lsn, durable: Lsn) -> Repl
     };
     config.start_lsn = start;
     config.ack_lsn = Some(durable);
-    config.status_interval = settings.status_interval;
-    config.idle_wakeup_interval = settings.status_interval;
+    let status_interval = settings.status_interval.min(LONGEST_STATUS_INTERVAL);
+    config.status_interval = status_interval;
+    config.idle_wakeup_interval = status_interval;
     // Bounded in messages: few, so that wide rows do not add up (invariant 6). Client and worker share a thread, so
     // more would not be faster.
     config.buffer_events = 64;

@@ -63,6 +63,8 @@ pub(crate) struct Stream {
     catalog: Option<PgConnection>,
     old: Cells,
     new: Cells,
+    /// Whether the server waits to hear how far this is: it does when it shuts down.
+    asked: bool,
     /// Changes of captured tables that `skipped.operations` leaves out.
     pub(crate) filtered: u64,
 }
@@ -80,6 +82,7 @@ impl Stream {
             catalog: None,
             old: Cells::new(),
             new: Cells::new(),
+            asked: false,
             filtered: 0,
         }
     }
@@ -92,6 +95,11 @@ impl Stream {
     /// The end of the server's log as far as it is known, for metrics.
     pub(crate) fn log_end(&self) -> Lsn {
         self.client.metrics().last_wal_end()
+    }
+
+    /// Whether the server has asked since the last call how far this is.
+    pub(crate) fn was_asked(&mut self) -> bool {
+        std::mem::take(&mut self.asked)
     }
 
     /// Ends the session in order.
@@ -191,7 +199,12 @@ impl Stream {
                 Ok(())
             }
             // All that was committed before has been sent: the same a subscription of PostgreSQL's own concludes.
-            ReplicationEvent::KeepAlive { wal_end, .. } => {
+            ReplicationEvent::KeepAlive {
+                wal_end,
+                reply_requested,
+                ..
+            } => {
+                self.asked |= reply_requested;
                 if self.transaction.is_none() && position.partial.is_none() && wal_end > position.done {
                     position.done = wal_end;
                 }

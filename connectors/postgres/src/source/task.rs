@@ -370,15 +370,21 @@ impl Running {
                 tokio::task::yield_now().await;
                 continue;
             }
-            let idle_due = self.stated_at + self.settings.status_interval;
+            let now = Instant::now();
             let moved = self.stated != Some(*position);
-            if !batch.is_empty() || (moved && Instant::now() >= idle_due) || Instant::now() >= deadline {
-                if !batch.is_empty() || Instant::now() >= idle_due {
-                    self.state_position(batch);
-                }
+            // An idle source stores its position now and then; at once where the server waits for it, to shut down.
+            let due = moved && (stream.was_asked() || now >= self.stated_at + self.settings.status_interval);
+            if due || !batch.is_empty() {
+                self.state_position(batch);
+                return Ok(());
+            }
+            if now >= deadline {
                 return Ok(());
             }
             let mut wake = deadline;
+            if moved {
+                wake = wake.min(self.stated_at + self.settings.status_interval);
+            }
             if let Some(heartbeat) = &self.heartbeat {
                 wake = wake.min(heartbeat.next());
             }

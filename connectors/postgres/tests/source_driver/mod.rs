@@ -147,7 +147,13 @@ impl Driver {
 
     /// What has been pushed so far.
     pub fn take(&mut self) -> Batch {
-        let frame = Frame::parse(self.builder.finish(), &mut SchemaCache::default()).unwrap();
+        let mut builder = std::mem::take(&mut self.builder);
+        self.take_from(&mut builder)
+    }
+
+    /// What has been pushed into `builder`.
+    pub fn take_from(&mut self, builder: &mut FrameBuilder) -> Batch {
+        let frame = Frame::parse(builder.finish(), &mut SchemaCache::default()).unwrap();
         let batch = Batch {
             records: records(&frame),
             positions: frame.positions().to_vec(),
