@@ -1,6 +1,7 @@
 //! A plugin for tests: a source and a sink that succeed, fail, hang and panic where their configuration says.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,12 +51,11 @@ fn spec(class: &str, alias: &str, kind: ConnectorKind) -> ConnectorSpec {
                 Importance::High,
                 "What that call does.",
             )
-            .optional(
-                "block.ms",
-                ConfigType::Long,
-                "0",
+            .nullable(
+                "block.file",
+                ConfigType::String,
                 Importance::Low,
-                "How long `block` blocks.",
+                "`block` blocks while it is there.",
             )
             .optional(
                 "records",
@@ -87,7 +87,7 @@ fn spec(class: &str, alias: &str, kind: ConnectorKind) -> ConnectorSpec {
 struct Orders {
     at: String,
     does: String,
-    block: Duration,
+    block: PathBuf,
 }
 
 impl Orders {
@@ -95,7 +95,7 @@ impl Orders {
         Self {
             at: config.str("at").into(),
             does: config.str("do").into(),
-            block: config.millis("block.ms"),
+            block: config.str("block.file").into(),
         }
     }
 
@@ -124,12 +124,12 @@ impl Orders {
             }
             "block" => {
                 WAITS.add(1);
-                std::thread::sleep(self.block);
+                block(&self.block);
                 Ok(())
             }
             "block-in-pool" => {
-                let block = self.block;
-                tokio::task::spawn_blocking(move || std::thread::sleep(block));
+                let file = self.block.clone();
+                tokio::task::spawn_blocking(move || block(&file));
                 Ok(())
             }
             "panic-in-spawn" => {
@@ -168,10 +168,17 @@ impl Drop for Orders {
         if self.at == "drop" {
             match self.does.as_str() {
                 "panic" => panic!("told to panic in Drop"),
-                "block" => std::thread::sleep(self.block),
+                "block" => block(&self.block),
                 _ => {}
             }
         }
+    }
+}
+
+/// Blocks the thread for as long as `file` is there.
+fn block(file: &Path) {
+    while file.exists() {
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 

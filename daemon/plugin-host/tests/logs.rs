@@ -127,7 +127,12 @@ async fn events_and_panics_of_spawned_tasks_reach_the_hosts_log() {
     }
 
     // An instance that is left behind is told of.
-    let task = loaded.sink(&[("at", "drop"), ("do", "block"), ("block.ms", "1500")]);
+    let file = loaded.barrier();
+    let task = loaded.sink(&[
+        ("at", "drop"),
+        ("do", "block"),
+        ("block.file", file.to_str().expect("UTF-8")),
+    ]);
     in_time(task.start()).await.expect("it starts");
     task.stop(std::time::Duration::from_millis(10))
         .await
@@ -138,6 +143,8 @@ async fn events_and_panics_of_spawned_tasks_reach_the_hosts_log() {
             .expect("a text")
             .contains("left behind")
     );
+
+    std::fs::remove_file(&file).expect("it is there");
 
     let metrics = loaded.registry.metrics();
     let made = metrics

@@ -39,6 +39,11 @@ pub fn decimal_from_str(text: &str, scale: i32) -> Option<Vec<u8>> {
         Some(at) => (&text[..at], text[at + 1..].parse::<i32>().ok()?),
         None => (text, 0),
     };
+    let unsigned = mantissa.strip_prefix(['-', '+']).unwrap_or(mantissa);
+    let well_formed = unsigned.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    if !well_formed || !unsigned.bytes().any(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     let mut digits = String::with_capacity(whole.len() + fraction.len() + 8);
     digits.push_str(whole);

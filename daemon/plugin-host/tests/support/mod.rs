@@ -71,6 +71,13 @@ impl Loaded {
             .expect("a task")
     }
 
+    /// A file at which the puppet blocks until it is removed.
+    pub fn barrier(&self) -> PathBuf {
+        let file = self.folder.path().join(format!("barrier-{}", fastrand::u64(..)));
+        std::fs::write(&file, "").expect("it can be written");
+        file
+    }
+
     /// What the plugin has counted.
     pub fn counted(&self, name: &str) -> u64 {
         let metrics = self.registry.metrics();
