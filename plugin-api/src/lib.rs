@@ -1,7 +1,7 @@
 //! The SDK for authors of Tidewater connectors.
 //!
 //! A connector is a library with two kinds of parts: a *connector*, which checks its configuration and says how its
-//! work splits into tasks, and *tasks*, which move records. Authors write the [`async_trait`] traits below,
+//! work splits into tasks, and *tasks*, which move records. Authors write the [`macro@async_trait`] traits below,
 //! describe the configuration in a [`ConfigDef`], and end with [`export_plugin!`].
 //!
 //! The map, in the order a record meets it:

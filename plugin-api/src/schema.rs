@@ -79,8 +79,9 @@ impl Field {
     }
 }
 
-/// What a value is: its physical type, and what that type means.
-#[derive(Clone, Debug)]
+/// What a value is: its physical type, and what that type means. Once a schema is shared its fields do not change: its
+/// JSON is made at first need and kept.
+#[derive(Debug)]
 pub struct Schema {
     /// The physical type.
     pub ty: Type,
@@ -108,6 +109,22 @@ impl PartialEq for Schema {
             && self.version == other.version
             && self.doc == other.doc
             && self.parameters == other.parameters
+    }
+}
+
+impl Clone for Schema {
+    /// The copy is there to be changed, so it makes its JSON anew.
+    fn clone(&self) -> Self {
+        Self {
+            ty: self.ty.clone(),
+            optional: self.optional,
+            default: self.default.clone(),
+            name: self.name.clone(),
+            version: self.version,
+            doc: self.doc.clone(),
+            parameters: self.parameters.clone(),
+            json: OnceLock::new(),
+        }
     }
 }
 
@@ -145,6 +162,7 @@ impl Schema {
     #[must_use]
     pub fn optional(mut self) -> Self {
         self.optional = true;
+        self.json = OnceLock::new();
         self
     }
 
@@ -152,6 +170,7 @@ impl Schema {
     #[must_use]
     pub fn named(mut self, name: impl Into<Arc<str>>) -> Self {
         self.name = Some(name.into());
+        self.json = OnceLock::new();
         self
     }
 
@@ -159,6 +178,7 @@ impl Schema {
     #[must_use]
     pub fn version(mut self, version: i32) -> Self {
         self.version = Some(version);
+        self.json = OnceLock::new();
         self
     }
 
@@ -166,6 +186,7 @@ impl Schema {
     #[must_use]
     pub fn parameter(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.parameters.insert(key.into(), value.into());
+        self.json = OnceLock::new();
         self
     }
 
@@ -173,6 +194,7 @@ impl Schema {
     #[must_use]
     pub fn default_value(mut self, value: Value) -> Self {
         self.default = Some(value);
+        self.json = OnceLock::new();
         self
     }
 

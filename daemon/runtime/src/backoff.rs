@@ -15,12 +15,19 @@ pub struct Backoff {
 impl Backoff {
     /// Delays from `first` to `greatest`.
     pub fn new(first: Duration, greatest: Duration) -> Self {
-        Self { first, greatest: greatest.max(first), attempts: 0 }
+        Self {
+            first,
+            greatest: greatest.max(first),
+            attempts: 0,
+        }
     }
 
     /// The next delay.
     pub fn next_delay(&mut self) -> Duration {
-        let full = self.first.saturating_mul(1 << self.attempts.min(20)).min(self.greatest);
+        let full = self
+            .first
+            .saturating_mul(1 << self.attempts.min(20))
+            .min(self.greatest);
         self.attempts = self.attempts.saturating_add(1);
         // A fresh hasher is randomly keyed: randomness enough to spread retries.
         let random = RandomState::new().hash_one(self.attempts) % 1000;
@@ -47,7 +54,10 @@ mod tests {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
         for full in [100, 200, 400, 800, 1000, 1000] {
             let delay = backoff.next_delay();
-            assert!(delay >= Duration::from_millis(full / 2) && delay <= Duration::from_millis(full), "{delay:?} of {full}");
+            assert!(
+                delay >= Duration::from_millis(full / 2) && delay <= Duration::from_millis(full),
+                "{delay:?} of {full}"
+            );
         }
         backoff.reset();
         assert!(backoff.next_delay() <= Duration::from_millis(100));

@@ -34,7 +34,12 @@ pub struct PartitionBatch {
 #[async_trait]
 pub trait Broker: Send + Sync + 'static {
     /// Creates the topic `name`, or gives the one that is there.
-    async fn ensure_topic(&self, name: &str, partitions: u32, settings: &BTreeMap<String, String>) -> Result<TopicInfo>;
+    async fn ensure_topic(
+        &self,
+        name: &str,
+        partitions: u32,
+        settings: &BTreeMap<String, String>,
+    ) -> Result<TopicInfo>;
 
     /// The topic called `name`.
     fn topic(&self, name: &str) -> Option<TopicInfo>;
@@ -51,7 +56,7 @@ pub trait Broker: Send + Sync + 'static {
     /// A producer that fences every earlier one of the same id (invariant 9).
     async fn producer(&self, transactional_id: &str) -> Result<Box<dyn Producer>>;
 
-    /// Reads committed records from `offset` on; from the first that is still there where that is later.
+    /// Reads committed records from `offset` on, which must lie within [`bounds`](Self::bounds).
     fn reader(&self, partition: &TopicPartition, offset: u64) -> Result<Box<dyn Reader>>;
 
     /// The first offset that is there, and the one after the last that committed readers can see.
@@ -80,6 +85,20 @@ pub trait Reader: Send {
     /// Waits for records; about `max_bytes` of them. Safe to drop at any time.
     async fn next(&mut self, max_bytes: usize) -> Result<Fetched>;
 
+    /// What is there already; none where that is nothing, which may take a step past records that are no one's to see.
+    async fn try_next(&mut self, max_bytes: usize) -> Result<Option<Fetched>>;
+
     /// The offset of the next record.
     fn position(&self) -> u64;
+}
+
+/// Whether a topic keeps the worker's own state: no connector reads or writes it.
+pub fn is_internal(topic: &str) -> bool {
+    topic.starts_with("__")
+        || [
+            crate::offsets::TOPIC,
+            crate::status::TOPIC,
+            crate::worker::CONFIGS,
+        ]
+        .contains(&topic)
 }

@@ -7,9 +7,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidewater_broker::Compression;
 use tidewater_plugin_api::{ConfigMap, ConnectorKind};
-use tidewater_plugin_host::{ConnectorClass, TaskIdentity};
+use tidewater_plugin_host::{ConnectorClass, PluginError, TaskIdentity};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
@@ -21,6 +20,7 @@ use crate::converter::{self, Converter};
 use crate::error::{Error, Result};
 use crate::ledger::Ledger;
 use crate::offsets::OffsetStore;
+use crate::retry::Retry;
 use crate::sink_task::{RecordDecoder, SinkTask, Subscription};
 use crate::source_task::{NewTopic, RecordEncoder, SourceTask};
 use crate::status::{State, StatusStore, Subject};
@@ -56,8 +56,19 @@ pub type Ledgers = Arc<parking_lot::Mutex<Vec<Arc<Ledger>>>>;
 
 impl Connector {
     /// A connector that runs until `stop`.
-    pub fn new(shared: Arc<Shared>, config: ConnectorConfig, class: Arc<ConnectorClass>, stop: CancellationToken) -> Self {
-        Self { shared, config, class, ledgers: Ledgers::default(), stop }
+    pub fn new(
+        shared: Arc<Shared>,
+        config: ConnectorConfig,
+        class: Arc<ConnectorClass>,
+        stop: CancellationToken,
+    ) -> Self {
+        Self {
+            shared,
+            config,
+            class,
+            ledgers: Ledgers::default(),
+            stop,
+        }
     }
 
     /// The ledgers of its tasks, by number.
@@ -67,60 +78,88 @@ impl Connector {
 
     /// Runs the connector: started, its tasks supervised, and all of it stopped at the end.
     pub async fn run(self) {
-        let subject = Subject::Connector(self.config.name.clone());
-        let mut backoff = self.backoff();
-        while !self.stop.is_cancelled() {
-            match self.life(&subject, &mut backoff).await {
-                Ok(()) => break,
-                Err(error) => {
-                    if !self.wait_after(&subject, &error, 0, &mut backoff).await {
-                        break;
-                    }
-                }
+        let this = Arc::new(self);
+        let subject = Subject::Connector(this.config.name.clone());
+        let mut backoff = this.backoff();
+        while !this.stop.is_cancelled() {
+            let Err(error) = this.clone().life(&subject).await else {
+                break;
+            };
+            if !this.wait_after(&subject, &error, 0, &mut backoff).await {
+                break;
             }
         }
     }
 
-    async fn life(&self, subject: &Subject, backoff: &mut Backoff) -> Result<()> {
+    async fn life(self: Arc<Self>, subject: &Subject) -> Result<()> {
         let generation = self.shared.statuses.begin(subject).await?;
-        let instance = self.class.start_connector(&self.config.name, self.config.resolved.clone()).await?;
-        let mut task_configs = instance.task_configs(self.config.tasks_max as usize).await?;
-        if self.class.spec().kind == ConnectorKind::Sink && task_configs.is_empty() {
-            task_configs.push(ConfigMap::new());
-        }
-        self.shared.statuses.set(subject, State::Running, None, generation).await?;
+        let start = async {
+            let instance = self
+                .class
+                .start_connector(&self.config.name, self.config.resolved.clone())
+                .await?;
+            let task_configs = instance.task_configs(self.config.tasks_max as usize).await?;
+            Ok((instance, task_configs))
+        };
+        let (instance, task_configs) = self.at_rest_in_time(start).await?;
+        self.shared
+            .statuses
+            .set(subject, State::Running, None, generation)
+            .await?;
         tracing::info!(tasks = task_configs.len(), "connector started");
-        backoff.reset();
 
+        if task_configs.is_empty() {
+            tracing::warn!("the connector has no work for any task");
+            self.stop.cancelled().await;
+        }
         let count = task_configs.len() as u32;
         self.ledgers.lock().resize_with(task_configs.len(), Arc::default);
         let tasks = task_configs.into_iter().enumerate().map(|(task, overlay)| {
             let task = task as u32;
             let span = tracing::info_span!("task", connector = self.config.name, task);
-            self.supervise_task(task, count, overlay).instrument(span)
+            tokio::spawn(self.clone().supervise_task(task, count, overlay).instrument(span))
         });
-        futures::future::join_all(tasks).await;
+        for ended in futures::future::join_all(tasks).await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "the supervision of a task panicked; please report this");
+            }
+        }
 
-        instance.stop(self.shared.graceful_stop).await?;
-        self.shared.statuses.set(subject, State::Stopped, None, generation).await?;
+        if let Err(error) = instance.stop(self.shared.graceful_stop).await {
+            tracing::warn!(error = %self.config.redactor.redact(&error.to_string()), "the connector did not stop cleanly");
+        }
+        self.shared
+            .statuses
+            .set(subject, State::Stopped, None, generation)
+            .await?;
         tracing::info!("connector stopped");
         Ok(())
     }
 
     /// Starts a task again and again until the connector stops or the task is fenced off.
-    async fn supervise_task(&self, task: u32, tasks: u32, overlay: ConfigMap) {
+    async fn supervise_task(self: Arc<Self>, task: u32, tasks: u32, overlay: ConfigMap) {
         let subject = Subject::Task(self.config.name.clone(), task);
         let ledger = self.ledgers.lock()[task as usize].clone();
         let mut backoff = self.backoff();
         while !self.stop.is_cancelled() {
             let started = Instant::now();
             let (generation, outcome) = match self.shared.statuses.begin(&subject).await {
-                Ok(generation) => (generation, self.task_life(task, tasks, &overlay, generation, &ledger).await),
+                Ok(generation) => {
+                    let life =
+                        self.clone()
+                            .task_life(task, tasks, overlay.clone(), generation, ledger.clone());
+                    (generation, caught(tokio::spawn(life.in_current_span())).await)
+                }
                 Err(error) => (0, Err(error)),
             };
             ledger.hand_back();
             let Err(error) = outcome else {
-                if let Err(error) = self.shared.statuses.set(&subject, State::Unassigned, None, generation).await {
+                if let Err(error) = self
+                    .shared
+                    .statuses
+                    .set(&subject, State::Unassigned, None, generation)
+                    .await
+                {
                     tracing::warn!(%error, "the task has stopped, but its status could not be stored");
                 }
                 return;
@@ -135,73 +174,147 @@ impl Connector {
     }
 
     /// Says what failed and waits until it is time to start again; false where there is no next time.
-    async fn wait_after(&self, subject: &Subject, error: &Error, generation: u64, backoff: &mut Backoff) -> bool {
-        let error_text = self.config.redactor.redact(&error.to_string()); // invariant 8
-        let what = if matches!(subject, Subject::Connector(_)) { "connector" } else { "task" };
-        if let Err(unstored) = self.shared.statuses.set(subject, State::Failed, Some(error_text.clone()), generation).await {
+    async fn wait_after(
+        &self,
+        subject: &Subject,
+        error: &Error,
+        generation: u64,
+        backoff: &mut Backoff,
+    ) -> bool {
+        let text = self.config.redactor.redact(&error.to_string()); // invariant 8
+        let what = if matches!(subject, Subject::Connector(_)) {
+            "connector"
+        } else {
+            "task"
+        };
+        if let Err(unstored) = self
+            .shared
+            .statuses
+            .set(subject, State::Failed, Some(text.clone()), generation)
+            .await
+        {
             tracing::warn!(error = %unstored, "the status below could not be stored");
         }
         if error.is_fenced() {
-            tracing::error!(error = %error_text, "{what} failed and stays so: another instance has taken over; stop one of the two");
+            tracing::error!(error = %text, "{what} failed and stays so: another instance has taken over; stop one of the two");
+            return false;
+        }
+        if self.stop.is_cancelled() {
+            tracing::warn!(error = %text, "{what} did not end cleanly; what was acknowledged is safe");
             return false;
         }
         let delay = backoff.next_delay();
         let attempt = backoff.attempts();
-        tracing::error!(error = %error_text, attempt, restart_in_ms = delay.as_millis() as u64, "{what} failed; it will be restarted");
+        tracing::error!(error = %text, attempt, restart_in_ms = delay.as_millis() as u64, "{what} failed; it will be restarted");
         tokio::select! {
             () = tokio::time::sleep(delay) => true,
             () = self.stop.cancelled() => false,
         }
     }
 
-    async fn task_life(&self, task: u32, tasks: u32, overlay: &ConfigMap, generation: u64, ledger: &Arc<Ledger>) -> Result<()> {
-        let identity = TaskIdentity { connector: self.config.name.clone(), task, generation };
+    async fn task_life(
+        self: Arc<Self>,
+        task: u32,
+        tasks: u32,
+        overlay: ConfigMap,
+        generation: u64,
+        ledger: Arc<Ledger>,
+    ) -> Result<()> {
+        let identity = TaskIdentity {
+            connector: self.config.name.clone(),
+            task,
+            generation,
+        };
         let mut config = self.config.resolved.clone();
-        config.extend(overlay.clone());
-        let (running, graceful) = (self.running(task, generation), self.shared.graceful_stop);
+        config.extend(overlay);
+        let subject = Subject::Task(self.config.name.clone(), task);
+        let running = self
+            .shared
+            .statuses
+            .set(&subject, State::Running, None, generation);
         match self.class.spec().kind {
             ConnectorKind::Source => {
                 let id = format!("tidewater-{}-{task}", self.config.name);
+                // The producer first: it ends what an earlier instance had under way, and then positions hold still.
                 let producer = self.shared.broker.producer(&id).await?;
                 let positions = self.shared.offsets.positions(&self.config.name);
                 let plugin = Arc::new(self.class.create_source_task(identity, config, positions)?);
-                let life = SourceTask {
+                let task = SourceTask {
                     connector: self.config.name.clone(),
                     plugin: plugin.clone(),
                     broker: self.shared.broker.clone(),
-                    producer,
                     offsets: self.shared.offsets.clone(),
-                    ledger: ledger.clone(),
-                    encoder: RecordEncoder::new(self.key()?, self.value()?, self.compression(), self.new_topic()),
-                    backoff: self.backoff(),
+                    ledger,
+                    encoder: RecordEncoder::new(
+                        self.key()?,
+                        self.value()?,
+                        self.config.compression,
+                        self.new_topic(),
+                    ),
+                    retry: self.retry(),
                 };
-                running.await?;
-                let outcome = life.run(&self.stop).await;
-                end(outcome, plugin.stop(graceful).await.map_err(Error::from))
+                let life = async {
+                    plugin.start().await?;
+                    running.await?;
+                    task.run(producer, &self.stop).await
+                };
+                let outcome = self.at_rest_in_time(life).await;
+                self.end(outcome, plugin.stop(self.shared.graceful_stop).await)
             }
             ConnectorKind::Sink => {
                 let plugin = Arc::new(self.class.create_sink_task(identity, config)?);
-                let life = SinkTask {
+                let task = SinkTask {
                     group: format!("connect-{}", self.config.name),
                     plugin: plugin.clone(),
                     broker: self.shared.broker.clone(),
-                    subscription: Subscription { topics: self.config.topics.clone(), task, tasks },
-                    ledger: ledger.clone(),
+                    subscription: Subscription {
+                        topics: self.config.topics.clone(),
+                        task,
+                        tasks,
+                    },
+                    ledger,
                     decoder: RecordDecoder::new(self.key()?, self.value()?),
-                    backoff: self.backoff(),
+                    retry: self.retry(),
                     max_records: self.config.max_poll_records,
                     commit_interval: self.shared.offset_flush_interval,
                 };
-                running.await?;
-                let outcome = life.run(&self.stop).await;
-                end(outcome, plugin.stop(graceful).await.map_err(Error::from))
+                let life = async {
+                    plugin.start().await?;
+                    running.await?;
+                    task.run(&self.stop).await
+                };
+                let outcome = self.at_rest_in_time(life).await;
+                self.end(outcome, plugin.stop(self.shared.graceful_stop).await)
             }
         }
     }
 
-    async fn running(&self, task: u32, generation: u64) -> Result<()> {
-        let subject = Subject::Task(self.config.name.clone(), task);
-        self.shared.statuses.set(&subject, State::Running, None, generation).await
+    /// Runs `life` to its end, which comes at the latest so long after the stop (invariant 7: a plugin that hangs holds
+    /// up nobody).
+    async fn at_rest_in_time<T>(&self, life: impl Future<Output = Result<T>>) -> Result<T> {
+        let late = async {
+            self.stop.cancelled().await;
+            tokio::time::sleep(self.shared.graceful_stop).await;
+        };
+        tokio::select! {
+            outcome = life => outcome,
+            () = late => Err(Error::State(format!(
+                "still busy {} ms after the stop (task.shutdown.graceful.timeout.ms), so it is left behind",
+                self.shared.graceful_stop.as_millis()
+            ))),
+        }
+    }
+
+    /// A task's own failure goes before the trouble of stopping it, which is only said.
+    fn end(&self, outcome: Result<()>, stopped: Result<(), PluginError>) -> Result<()> {
+        if let Err(error) = stopped {
+            let error = self.config.redactor.redact(&error.to_string());
+            tracing::warn!(
+                error,
+                "the task did not stop cleanly; what it had acknowledged is safe"
+            );
+        }
+        outcome
     }
 
     fn key(&self) -> Result<Box<dyn Converter>> {
@@ -212,12 +325,15 @@ impl Connector {
         new_converter("value.converter", &self.config.value_converter)
     }
 
-    fn compression(&self) -> Compression {
-        self.config.compression
+    fn new_topic(&self) -> NewTopic {
+        NewTopic {
+            partitions: self.config.new_topic_partitions,
+            settings: self.config.new_topic_settings.clone(),
+        }
     }
 
-    fn new_topic(&self) -> NewTopic {
-        NewTopic { partitions: self.config.new_topic_partitions, settings: self.config.new_topic_settings.clone() }
+    fn retry(&self) -> Retry {
+        Retry::new(self.backoff(), self.config.redactor.clone())
     }
 
     fn backoff(&self) -> Backoff {
@@ -226,22 +342,17 @@ impl Connector {
 }
 
 fn new_converter(key: &str, chosen: &ConverterConfig) -> Result<Box<dyn Converter>> {
-    converter::create(&chosen.class, &chosen.settings).map_err(|source| Error::Convert { place: key.to_owned(), source })
+    converter::create(&chosen.class, &chosen.settings).map_err(|source| Error::Convert {
+        place: key.to_owned(),
+        source,
+    })
 }
 
-/// A task's failure goes before the trouble of stopping it, which is only said.
-fn end(outcome: Result<()>, stopped: Result<()>) -> Result<()> {
-    match (outcome, stopped) {
-        (Err(error), stopped) => {
-            if let Err(stop_error) = stopped {
-                tracing::warn!(error = %stop_error, "the failed task did not stop cleanly");
-            }
-            Err(error)
-        }
-        (Ok(()), Err(error)) => {
-            tracing::warn!(%error, "the task did not stop cleanly; what it had acknowledged is safe");
-            Ok(())
-        }
-        (Ok(()), Ok(())) => Ok(()),
-    }
+/// The outcome of a task's life; a panic in it is an error like others (invariant 7).
+async fn caught(life: tokio::task::JoinHandle<Result<()>>) -> Result<()> {
+    life.await.unwrap_or_else(|error| {
+        Err(Error::State(format!(
+            "the task's host panicked; please report this: {error}"
+        )))
+    })
 }

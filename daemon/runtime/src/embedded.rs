@@ -19,17 +19,29 @@ pub struct EmbeddedBroker {
 impl EmbeddedBroker {
     /// Serves an open log.
     pub fn new(log: log::Broker) -> Self {
-        Self { log, changes: watch::channel(0).0 }
+        Self {
+            log,
+            changes: watch::channel(0).0,
+        }
     }
 }
 
 fn info(topic: log::TopicInfo) -> TopicInfo {
-    TopicInfo { name: topic.name, id: topic.id.to_string(), partitions: topic.partitions }
+    TopicInfo {
+        name: topic.name,
+        id: topic.id.to_string(),
+        partitions: topic.partitions,
+    }
 }
 
 #[async_trait]
 impl Broker for EmbeddedBroker {
-    async fn ensure_topic(&self, name: &str, partitions: u32, settings: &BTreeMap<String, String>) -> Result<TopicInfo> {
+    async fn ensure_topic(
+        &self,
+        name: &str,
+        partitions: u32,
+        settings: &BTreeMap<String, String>,
+    ) -> Result<TopicInfo> {
         if let Some(topic) = self.topic(name) {
             return Ok(topic);
         }
@@ -40,7 +52,9 @@ impl Broker for EmbeddedBroker {
                 self.changes.send_modify(|count| *count += 1);
                 Ok(info(topic))
             }
-            Err(error) => self.topic(name).ok_or_else(|| Error::broker(format!("creating topic {name}"))(error)),
+            Err(error) => self
+                .topic(name)
+                .ok_or_else(|| Error::broker(format!("creating topic {name}"))(error)),
         }
     }
 
@@ -57,14 +71,21 @@ impl Broker for EmbeddedBroker {
     }
 
     async fn append(&self, batch: PartitionBatch) -> Result<()> {
-        let PartitionBatch { partition: TopicPartition { topic, partition }, records } = batch;
+        let PartitionBatch {
+            partition: TopicPartition { topic, partition },
+            records,
+        } = batch;
         let appended = self.log.append(&topic, partition, records).await;
-        appended.map(drop).map_err(Error::broker(format!("appending to {topic}-{partition}")))
+        appended
+            .map(drop)
+            .map_err(Error::broker(format!("appending to {topic}-{partition}")))
     }
 
     async fn producer(&self, transactional_id: &str) -> Result<Box<dyn Producer>> {
         let producer = self.log.producer(transactional_id).await;
-        let producer = producer.map_err(Error::broker(format!("taking over as producer {transactional_id}")))?;
+        let producer = producer.map_err(Error::broker(format!(
+            "taking over as producer {transactional_id}"
+        )))?;
         Ok(Box::new(EmbeddedProducer(producer)))
     }
 
@@ -72,24 +93,38 @@ impl Broker for EmbeddedBroker {
         let TopicPartition { topic, partition } = partition;
         let from = log::Start::Offset(offset);
         let reader = self.log.reader(topic, *partition, from, Isolation::ReadCommitted);
-        Ok(Box::new(EmbeddedReader(reader.map_err(Error::broker(format!("opening {topic}-{partition}")))?)))
+        Ok(Box::new(EmbeddedReader(reader.map_err(Error::broker(
+            format!("opening {topic}-{partition}"),
+        ))?)))
     }
 
     fn bounds(&self, partition: &TopicPartition) -> Result<(u64, u64)> {
         let offsets = self.log.offsets(&partition.topic, partition.partition);
-        let offsets = offsets.map_err(Error::broker(format!("looking up {}-{}", partition.topic, partition.partition)))?;
+        let offsets = offsets.map_err(Error::broker(format!(
+            "looking up {}-{}",
+            partition.topic, partition.partition
+        )))?;
         Ok((offsets.log_start, offsets.last_stable))
     }
 
     fn group_offsets(&self, group: &str) -> BTreeMap<TopicPartition, u64> {
         let offsets = self.log.group_offsets(group);
-        offsets.into_iter().map(|((topic, partition), offset)| (TopicPartition { topic, partition }, offset)).collect()
+        offsets
+            .into_iter()
+            .map(|((topic, partition), offset)| (TopicPartition { topic, partition }, offset))
+            .collect()
     }
 
     async fn commit_group_offsets(&self, group: &str, offsets: &[TopicPartitionOffset]) -> Result<()> {
         let offsets: Vec<_> = offsets
             .iter()
-            .map(|next| (next.partition.topic.as_str(), next.partition.partition, next.offset))
+            .map(|next| {
+                (
+                    next.partition.topic.as_str(),
+                    next.partition.partition,
+                    next.offset,
+                )
+            })
             .collect();
         let committed = self.log.commit_group_offsets(group, &offsets).await;
         committed.map_err(Error::broker(format!("committing offsets of group {group}")))
@@ -109,11 +144,19 @@ impl Producer for EmbeddedProducer {
     async fn commit(&mut self, batches: Vec<PartitionBatch>) -> Result<()> {
         let fault = |doing| Error::broker(doing);
         let mut transaction = self.0.begin().map_err(fault("beginning a transaction"))?;
-        for PartitionBatch { partition: TopicPartition { topic, partition }, records } in batches {
+        for PartitionBatch {
+            partition: TopicPartition { topic, partition },
+            records,
+        } in batches
+        {
             let appended = transaction.append(&topic, partition, records).await;
             appended.map_err(Error::broker(format!("appending to {topic}-{partition}")))?;
         }
-        transaction.commit().await.map(drop).map_err(fault("committing a transaction"))
+        transaction
+            .commit()
+            .await
+            .map(drop)
+            .map_err(fault("committing a transaction"))
     }
 }
 
@@ -122,7 +165,16 @@ struct EmbeddedReader(log::Reader);
 #[async_trait]
 impl Reader for EmbeddedReader {
     async fn next(&mut self, max_bytes: usize) -> Result<Fetched> {
-        self.0.next(max_bytes).await.map_err(Error::broker("reading from the log"))
+        self.0
+            .next(max_bytes)
+            .await
+            .map_err(Error::broker("reading from the log"))
+    }
+
+    async fn try_next(&mut self, max_bytes: usize) -> Result<Option<Fetched>> {
+        self.0
+            .try_next(max_bytes)
+            .map_err(Error::broker("reading from the log"))
     }
 
     fn position(&self) -> u64 {

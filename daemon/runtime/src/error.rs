@@ -48,7 +48,10 @@ impl Error {
         match self {
             Error::Plugin(error) => error.kind == ErrorKind::Retriable,
             // A full disk rejects a write whole and heals when space returns.
-            Error::Broker { source: tidewater_broker::Error::DiskFull { .. }, .. } => true,
+            Error::Broker {
+                source: tidewater_broker::Error::DiskFull { .. },
+                ..
+            } => true,
             Error::Broker { .. } | Error::Convert { .. } | Error::State(_) => false,
         }
     }

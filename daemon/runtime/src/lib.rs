@@ -9,7 +9,7 @@
 //! - [`broker`]: the log as the runtime knows it, a trait; [`embedded`] is the log in this process;
 //! - [`sink_task`]: committed batches → [`converter`] → plugin `put` → offsets;
 //! - [`offsets`], [`status`]: state kept in topics, in Kafka Connect's own record formats;
-//! - [`ledger`]: what became of every record; [`backoff`]: when to try again.
+//! - [`ledger`]: what became of every record; [`retry`], [`backoff`]: trying again, and when.
 
 pub mod backoff;
 pub mod broker;
@@ -20,6 +20,7 @@ pub mod embedded;
 pub mod error;
 pub mod ledger;
 pub mod offsets;
+pub mod retry;
 pub mod sink_task;
 pub mod source_task;
 pub mod state_topic;

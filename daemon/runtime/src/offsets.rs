@@ -26,11 +26,18 @@ impl OffsetStore {
     /// Reads what is stored.
     pub async fn open(broker: Arc<dyn Broker>) -> Result<Self> {
         let (topic, state) = StateTopic::open(broker, TOPIC).await?;
-        let store = Self { topic, committed: Mutex::default() };
+        let store = Self {
+            topic,
+            committed: Mutex::default(),
+        };
         for (key, value) in state {
-            let key_parts: Result<(String, Map<String, Json>), _> = serde_json::from_slice(&key);
-            if let (Ok((connector, partition)), Ok(offset)) = (key_parts, serde_json::from_slice(&value)) {
-                store.committed(&connector, &[SourcePosition { partition, offset: Some(offset) }]);
+            let offset = value
+                .as_deref()
+                .map(serde_json::from_slice::<Map<String, Json>>)
+                .transpose();
+            let place = serde_json::from_slice::<(String, Map<String, Json>)>(&key);
+            if let (Ok((connector, partition)), Ok(offset)) = (place, offset) {
+                store.committed(&connector, &[SourcePosition { partition, offset }]);
             } else {
                 let key = String::from_utf8_lossy(&key);
                 tracing::warn!(%key, "a record of {TOPIC} is no source offset and is passed over");
@@ -47,8 +54,11 @@ impl OffsetStore {
     /// The batch that stores `positions`, to be committed with the records they cover; none for no positions.
     pub fn batch(&self, connector: &str, positions: &[SourcePosition]) -> Option<PartitionBatch> {
         let entry = |position: &SourcePosition| {
-            let key = Json::from(vec![Json::from(connector), Json::Object(position.partition.clone())]);
-            let offset = position.offset.as_ref().map(|offset| Json::Object(offset.clone()).to_string().into_bytes());
+            let key = Json::from(vec![Json::from(connector), sorted(&position.partition)]);
+            let offset = position
+                .offset
+                .as_ref()
+                .map(|offset| Json::Object(offset.clone()).to_string().into_bytes());
             (key.to_string().into_bytes(), offset)
         };
         (!positions.is_empty()).then(|| self.topic.batch(positions.iter().map(entry)))
@@ -65,4 +75,15 @@ impl OffsetStore {
             }
         }
     }
+}
+
+/// The partition with its members in order, so that it has one key however a plugin wrote it.
+fn sorted(partition: &Map<String, Json>) -> Json {
+    let mut members: Vec<_> = partition.iter().collect();
+    members.sort_by_key(|(name, _)| *name);
+    members
+        .into_iter()
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect::<Map<_, _>>()
+        .into()
 }

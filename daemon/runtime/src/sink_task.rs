@@ -1,13 +1,13 @@
 //! A sink task, from committed batches to `put`:
 //!
 //! 1. readers wait on the task's partitions, all at once, for records that are committed (invariant 1);
-//! 2. keys and values are converted and gathered in a frame;
-//! 3. the plugin's `put` writes the frame; a retriable error brings the same frame again (invariant 5);
+//! 2. keys and values are converted and gathered in frames;
+//! 3. the plugin's `put` writes a frame; a retriable error brings the same frame again (invariant 5);
 //! 4. offsets are committed once the target says durable, and no further (invariant 4).
 //!
-//! While one frame is put, the next is gathered, up to a bound in records and bytes (invariant 6).
+//! While one frame is put, the next are gathered, until one of them is full (invariant 6).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,20 +16,22 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use tidewater_broker::{Fetched, RecordView};
-use tidewater_plugin_api::{FrameBuilder, PutReport, Schema, SchemaRef, TopicPartition, TopicPartitionOffset, Type, Value};
+use tidewater_plugin_api::{
+    FrameBuilder, PutReport, Schema, SchemaRef, TopicPartition, TopicPartitionOffset, Type, Value,
+};
 use tidewater_plugin_host::{PluginError, SinkTaskHandle};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use crate::backoff::Backoff;
-use crate::broker::{Broker, Reader};
+use crate::broker::{Broker, Reader, is_internal};
 use crate::converter::{ConvertError, Converter};
 use crate::error::{Error, Result};
 use crate::ledger::Ledger;
-use crate::source_task::{pending_or, wait_to_retry};
+use crate::retry::Retry;
+use crate::source_task::pending_or;
 
-/// Bytes a reader takes at a time.
-const FETCH_BYTES: usize = 1 << 20;
+/// Bytes that all readers of a task together may hold.
+const FETCH_BYTES: usize = 16 << 20;
 /// Bytes at which a frame is full.
 const FRAME_BYTES: usize = 4 << 20;
 
@@ -37,7 +39,7 @@ const FRAME_BYTES: usize = 4 << 20;
 pub struct SinkTask {
     /// The consumer group, `connect-<connector>`.
     pub group: String,
-    /// The plugin's half.
+    /// The plugin's half, started.
     pub plugin: Arc<SinkTaskHandle>,
     /// The log.
     pub broker: Arc<dyn Broker>,
@@ -47,8 +49,8 @@ pub struct SinkTask {
     pub ledger: Arc<Ledger>,
     /// How bytes become records.
     pub decoder: RecordDecoder,
-    /// When to try again what may heal.
-    pub backoff: Backoff,
+    /// When and how to try again what may heal.
+    pub retry: Retry,
     /// Records at which a frame is full.
     pub max_records: usize,
     /// How often offsets are committed.
@@ -83,7 +85,7 @@ impl Subscription {
         topics.sort_by(|a, b| a.name.cmp(&b.name));
         let wanted = |name: &String| match &self.topics {
             Topics::Named(names) => names.contains(name),
-            Topics::Matching(pattern) => pattern.is_match(name),
+            Topics::Matching(pattern) => pattern.is_match(name) && !is_internal(name),
         };
         // A topic's partitions start at a place of their own, so that a new topic moves no partition of another.
         let mut mine = Vec::new();
@@ -91,7 +93,10 @@ impl Subscription {
             let start = tidewater_broker::partition_for_key(topic.name.as_bytes(), self.tasks);
             for partition in 0..topic.partitions {
                 if (start + partition) % self.tasks == self.task {
-                    mine.push(TopicPartition { topic: topic.name.clone(), partition });
+                    mine.push(TopicPartition {
+                        topic: topic.name.clone(),
+                        partition,
+                    });
                 }
             }
         }
@@ -109,133 +114,186 @@ struct Put {
 type Fetching = BoxFuture<'static, (Arc<TopicPartition>, Box<dyn Reader>, Result<Fetched>)>;
 type Putting = BoxFuture<'static, (Put, Result<PutReport, PluginError>)>;
 
-/// What a life of the task holds besides its parts.
+/// What a life of the task has done so far.
 #[derive(Default)]
 struct Progress {
+    assigned: Vec<TopicPartition>,
+    /// The put that is on its way.
+    putting: Option<Putting>,
     /// The next offset to commit per partition: everything before it was put.
     reached: BTreeMap<TopicPartition, u64>,
     /// Whether `reached` is ahead of what is committed.
     uncommitted: bool,
-    /// Whether the target has yet to be asked to make puts durable.
-    unflushed: bool,
+    /// Records put that the target has yet to be asked to make durable.
+    unflushed: u64,
 }
 
 impl SinkTask {
-    /// Runs until `stop`, or an error that the plugin or the log cannot recover from here.
+    /// Runs until `stop`, or an error that neither the plugin nor the log recovers from by itself.
     pub async fn run(mut self, stop: &CancellationToken) -> Result<()> {
-        let plugin = self.plugin.clone();
-        plugin.start().await?;
-        let mut topic_changes = self.broker.topic_changes();
-        let mut assigned = Vec::new();
-        let mut fetches: FuturesUnordered<Fetching> = FuturesUnordered::new();
-        self.assign(&mut assigned, &mut fetches).await?;
-
-        let mut gathered = Gathered::default();
-        let mut putting: Option<Putting> = None;
         let mut progress = Progress::default();
-        let mut commit_due = tokio::time::interval_at(Instant::now() + self.commit_interval, self.commit_interval);
+        let outcome = self.drive(&mut progress, stop).await;
+
+        // Whatever ended the life, what was put counts: else the next life would write it again.
+        if let Some(last) = progress.putting.take() {
+            let (sent, report) = last.await;
+            match report {
+                Ok(report) => self.note(sent, &report, &mut progress),
+                Err(error) if outcome.is_ok() => return Err(error.into()),
+                Err(_) => {}
+            }
+        }
+        let committed = self.commit_offsets(&mut progress).await;
+        outcome?;
+        committed?;
+        Ok(self.plugin.close(&progress.assigned).await?)
+    }
+
+    async fn drive(&mut self, progress: &mut Progress, stop: &CancellationToken) -> Result<()> {
+        let mut topic_changes = self.broker.topic_changes();
+        let mut fetches: FuturesUnordered<Fetching> = FuturesUnordered::new();
+        self.assign(&mut progress.assigned, &mut fetches).await?;
+
+        let mut gathered = Gathered::new(self.max_records);
+        let mut commit_due =
+            tokio::time::interval_at(Instant::now() + self.commit_interval, self.commit_interval);
         commit_due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut commit_wanted = false;
+        // A record that cannot be converted ends the life, but first all before it are put.
+        let mut failed = None;
 
         while !stop.is_cancelled() {
-            if putting.is_none() && gathered.records > 0 {
-                putting = Some(put(plugin.clone(), gathered.take()));
+            if progress.putting.is_none() {
+                if std::mem::take(&mut commit_wanted) {
+                    self.commit_offsets(progress).await?;
+                }
+                progress.putting = gathered.take().map(|next| put(self.plugin.clone(), next));
             }
-            let room = gathered.records < self.max_records as u64 && gathered.batch.bytes() < FRAME_BYTES;
+            if progress.putting.is_none()
+                && let Some(error) = failed.take()
+            {
+                return Err(error);
+            }
+            let room = failed.is_none() && gathered.has_room();
             tokio::select! {
                 () = stop.cancelled() => {}
-                (sent, outcome) = pending_or(&mut putting) => {
-                    putting = self.after_put(sent, outcome, &mut progress, stop).await?;
+                (sent, outcome) = pending_or(&mut progress.putting) => {
+                    progress.putting = None;
+                    match outcome.map_err(Error::from) {
+                        Ok(report) => {
+                            self.retry.succeeded();
+                            self.note(sent, &report, progress);
+                        }
+                        Err(error) if error.is_retriable() => {
+                            self.ledger.retried();
+                            if self.retry.wait(&error, stop).await {
+                                progress.putting = Some(put(self.plugin.clone(), sent));
+                            }
+                        }
+                        Err(error) => return Err(error),
+                    }
                 }
-                _ = commit_due.tick(), if putting.is_none() => self.commit_offsets(&mut progress).await?,
+                _ = commit_due.tick(), if !commit_wanted => commit_wanted = true,
                 changed = topic_changes.changed() => {
                     if changed.is_ok() {
-                        self.assign(&mut assigned, &mut fetches).await?;
+                        self.assign(&mut progress.assigned, &mut fetches).await?;
                     }
                 }
                 Some((partition, reader, fetched)) = fetches.next(), if room => {
-                    self.decoder.gather(&partition, &fetched?, &mut gathered, &self.ledger)?;
-                    gathered.reached.insert((*partition).clone(), reader.position());
-                    fetches.push(fetch(partition, reader));
+                    let taken = fetched.and_then(|fetched| {
+                        self.decoder.gather(&partition, &fetched, &mut gathered, &self.ledger)?;
+                        gathered.reached(&partition, reader.position());
+                        Ok(())
+                    });
+                    match taken {
+                        Ok(()) => fetches.push(fetch(partition, reader, progress.assigned.len())),
+                        Err(error) => failed = Some(error),
+                    }
                 }
             }
         }
-
-        // A put on its way is finished, so that its offsets are committed; what was only gathered is read again next time.
-        while putting.is_some() {
-            let (sent, outcome) = pending_or(&mut putting).await;
-            putting = self.after_put(sent, outcome, &mut progress, stop).await?;
-        }
-        self.commit_offsets(&mut progress).await?;
-        Ok(plugin.close(&assigned).await?)
+        Ok(())
     }
 
     /// Takes over the partitions that are new to this task.
-    async fn assign(&self, assigned: &mut Vec<TopicPartition>, fetches: &mut FuturesUnordered<Fetching>) -> Result<()> {
+    async fn assign(
+        &self,
+        assigned: &mut Vec<TopicPartition>,
+        fetches: &mut FuturesUnordered<Fetching>,
+    ) -> Result<()> {
         let mut new = self.subscription.partitions(&*self.broker);
         new.retain(|partition| !assigned.contains(partition));
         if new.is_empty() {
             return Ok(());
         }
-        let kept: BTreeMap<_, _> =
-            self.plugin.open(&new).await?.into_iter().map(|kept| (kept.partition, kept.offset)).collect();
+        let kept: BTreeMap<_, _> = self
+            .plugin
+            .open(&new)
+            .await?
+            .into_iter()
+            .map(|kept| (kept.partition, kept.offset))
+            .collect();
         let committed = self.broker.group_offsets(&self.group);
+        let count = assigned.len() + new.len();
         for partition in new {
             let (start, end) = self.broker.bounds(&partition)?;
             // The target's own word goes before ours: it was written with the rows.
-            let offset = kept.get(&partition).or_else(|| committed.get(&partition)).copied().unwrap_or(start);
+            let offset = kept
+                .get(&partition)
+                .or_else(|| committed.get(&partition))
+                .copied()
+                .unwrap_or(start);
             check_position(&partition, offset, start, end)?;
-            tracing::debug!(topic = partition.topic, partition = partition.partition, offset, "partition assigned");
-            let reader = self.broker.reader(&partition, offset)?;
-            fetches.push(fetch(Arc::new(partition.clone()), reader));
+            tracing::debug!(
+                topic = partition.topic,
+                partition = partition.partition,
+                offset,
+                "partition assigned"
+            );
+            let reader = self.broker.reader(&partition, offset.max(start))?;
+            fetches.push(fetch(Arc::new(partition.clone()), reader, count));
             assigned.push(partition);
         }
         Ok(())
     }
 
-    /// Takes note of a put that succeeded; gives back one to try again.
-    async fn after_put(
-        &mut self,
-        sent: Put,
-        outcome: Result<PutReport, PluginError>,
-        progress: &mut Progress,
-        stop: &CancellationToken,
-    ) -> Result<Option<Putting>> {
-        match outcome.map_err(Error::from) {
-            Ok(report) => {
-                self.backoff.reset();
-                self.ledger.written(sent.records);
-                progress.reached.extend(sent.reached);
-                progress.uncommitted = true;
-                progress.unflushed = !report.durable;
-                Ok(None)
-            }
-            Err(error) if error.is_retriable() => {
-                self.ledger.retried();
-                wait_to_retry(&mut self.backoff, &error, stop).await;
-                // On the way out the target gets no further chance: its offset has not passed these records.
-                Ok((!stop.is_cancelled()).then(|| put(self.plugin.clone(), sent)))
-            }
-            Err(error) => Err(error),
+    /// Takes note of a put that succeeded.
+    fn note(&self, sent: Put, report: &PutReport, progress: &mut Progress) {
+        progress.reached.extend(sent.reached);
+        progress.uncommitted = true;
+        progress.unflushed += sent.records;
+        if report.durable {
+            self.ledger.written(std::mem::take(&mut progress.unflushed));
         }
     }
 
-    /// Commits offsets up to what is durable in the target (invariant 4).
+    /// Commits offsets up to what is durable in the target (invariant 4). What may heal is tried again at the next time;
+    /// until then a restart repeats some records in a target that keeps no offsets.
     async fn commit_offsets(&self, progress: &mut Progress) -> Result<()> {
         if !progress.uncommitted {
             return Ok(());
         }
-        if progress.unflushed {
+        match self.flush_and_commit(progress).await {
+            Err(error) if error.is_retriable() => {
+                tracing::warn!(%error, "offsets not committed; will try again");
+                Ok(())
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn flush_and_commit(&self, progress: &mut Progress) -> Result<()> {
+        if progress.unflushed > 0 {
             self.plugin.flush().await?;
-            progress.unflushed = false;
+            self.ledger.written(std::mem::take(&mut progress.unflushed));
         }
-        let next = |(partition, &offset): (&TopicPartition, &u64)| TopicPartitionOffset { partition: partition.clone(), offset };
+        let next = |(partition, &offset): (&TopicPartition, &u64)| TopicPartitionOffset {
+            partition: partition.clone(),
+            offset,
+        };
         let offsets: Vec<_> = progress.reached.iter().map(next).collect();
-        match self.broker.commit_group_offsets(&self.group, &offsets).await {
-            Ok(()) => progress.uncommitted = false,
-            // Nothing is lost: the offsets are committed next time, and until then a restart repeats some records.
-            Err(error) if error.is_retriable() => tracing::warn!(%error, "offsets not committed; will try again"),
-            Err(error) => return Err(error),
-        }
+        self.broker.commit_group_offsets(&self.group, &offsets).await?;
+        progress.uncommitted = false;
         Ok(())
     }
 }
@@ -249,14 +307,21 @@ fn check_position(partition: &TopicPartition, offset: u64, start: u64, end: u64)
         )));
     }
     if offset < start {
-        tracing::warn!(topic, partition, offset, start, "records before the log's start are gone; the sink goes on from there");
+        tracing::warn!(
+            topic,
+            partition,
+            offset,
+            start,
+            "records before the log's start are gone; the sink goes on from there"
+        );
     }
     Ok(())
 }
 
-fn fetch(partition: Arc<TopicPartition>, mut reader: Box<dyn Reader>) -> Fetching {
+fn fetch(partition: Arc<TopicPartition>, mut reader: Box<dyn Reader>, partitions: usize) -> Fetching {
+    let bytes = (FETCH_BYTES / partitions.max(1)).clamp(64 << 10, 1 << 20);
     Box::pin(async move {
-        let fetched = reader.next(FETCH_BYTES).await;
+        let fetched = reader.next(bytes).await;
         (partition, reader, fetched)
     })
 }
@@ -268,19 +333,58 @@ fn put(plugin: Arc<SinkTaskHandle>, sent: Put) -> Putting {
     })
 }
 
-/// Records gathered for the next put.
-#[derive(Default)]
+/// Records gathered for the next puts.
 struct Gathered {
+    max_records: usize,
+    full: VecDeque<Put>,
     batch: FrameBuilder,
-    records: u64,
     reached: BTreeMap<TopicPartition, u64>,
 }
 
 impl Gathered {
-    fn take(&mut self) -> Put {
-        let gathered = std::mem::take(self);
-        let mut batch = gathered.batch;
-        Put { frame: batch.finish(), records: gathered.records, reached: gathered.reached }
+    fn new(max_records: usize) -> Self {
+        Self {
+            max_records: max_records.max(1),
+            full: VecDeque::new(),
+            batch: FrameBuilder::new(),
+            reached: BTreeMap::new(),
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.full.is_empty()
+    }
+
+    /// The record before `offset` was pushed: closes the frame where that filled it.
+    fn pushed(&mut self, partition: &TopicPartition, offset: u64) {
+        if self.batch.len() >= self.max_records || self.batch.bytes() >= FRAME_BYTES {
+            self.reached(partition, offset);
+            let full = self.close();
+            self.full.push_back(full);
+        }
+    }
+
+    /// All records before `offset` were pushed.
+    fn reached(&mut self, partition: &TopicPartition, offset: u64) {
+        match self.reached.get_mut(partition) {
+            Some(reached) => *reached = offset,
+            None => drop(self.reached.insert(partition.clone(), offset)),
+        }
+    }
+
+    fn close(&mut self) -> Put {
+        let records = self.batch.len() as u64;
+        Put {
+            frame: self.batch.finish(),
+            records,
+            reached: std::mem::take(&mut self.reached),
+        }
+    }
+
+    fn take(&mut self) -> Option<Put> {
+        self.full
+            .pop_front()
+            .or_else(|| (!self.batch.is_empty()).then(|| self.close()))
     }
 }
 
@@ -297,33 +401,71 @@ impl RecordDecoder {
     /// A decoder with these converters.
     pub fn new(key: Box<dyn Converter>, value: Box<dyn Converter>) -> Self {
         let text = Arc::new(Schema::new(Type::String));
-        Self { key, value, text, key_bytes: Vec::new(), value_bytes: Vec::new() }
+        Self {
+            key,
+            value,
+            text,
+            key_bytes: Vec::new(),
+            value_bytes: Vec::new(),
+        }
     }
 
-    fn gather(&mut self, partition: &TopicPartition, fetched: &Fetched, into: &mut Gathered, ledger: &Ledger) -> Result<()> {
+    fn gather(
+        &mut self,
+        partition: &TopicPartition,
+        fetched: &Fetched,
+        into: &mut Gathered,
+        ledger: &Ledger,
+    ) -> Result<()> {
         for record in fetched.records() {
-            self.push(partition, &record, &mut into.batch).map_err(|source| Error::Convert {
-                place: format!("record at offset {} of {}-{}", record.offset, partition.topic, partition.partition),
-                source,
-            })?;
-            into.records += 1;
+            if let Err(source) = self.push(partition, &record, &mut into.batch) {
+                into.reached(partition, record.offset);
+                let place = format!(
+                    "record at offset {} of {}-{}",
+                    record.offset, partition.topic, partition.partition
+                );
+                return Err(Error::Convert { place, source });
+            }
             ledger.read(1);
+            into.pushed(partition, record.offset + 1);
         }
         Ok(())
     }
 
-    fn push(&mut self, from: &TopicPartition, record: &RecordView<'_>, batch: &mut FrameBuilder) -> Result<(), ConvertError> {
+    fn push(
+        &mut self,
+        from: &TopicPartition,
+        record: &RecordView<'_>,
+        batch: &mut FrameBuilder,
+    ) -> Result<(), ConvertError> {
         let fault = |error: tidewater_plugin_api::Error| ConvertError(error.message);
         self.key_bytes.clear();
         self.value_bytes.clear();
-        let key = self.key.to_frame(record.key, &mut self.key_bytes).map_err(|error| ConvertError(format!("key: {error}")))?;
-        let value =
-            self.value.to_frame(record.value, &mut self.value_bytes).map_err(|error| ConvertError(format!("value: {error}")))?;
+        let key = self
+            .key
+            .to_frame(record.key, &mut self.key_bytes)
+            .map_err(|error| ConvertError(format!("key: {error}")))?;
+        let value = self
+            .value
+            .to_frame(record.value, &mut self.value_bytes)
+            .map_err(|error| ConvertError(format!("value: {error}")))?;
         let none = tidewater_plugin_api::frame::SchemaId::NONE;
         let topic = batch.topic(&from.topic).map_err(fault)?;
-        let key_schema = key.schema.as_ref().map_or(Ok(none), |schema| batch.schema(schema)).map_err(fault)?;
-        let value_schema = value.schema.as_ref().map_or(Ok(none), |schema| batch.schema(schema)).map_err(fault)?;
-        let text = if record.headers().len() == 0 { none } else { batch.schema(&self.text).map_err(fault)? };
+        let key_schema = key
+            .schema
+            .as_ref()
+            .map_or(Ok(none), |schema| batch.schema(schema))
+            .map_err(fault)?;
+        let value_schema = value
+            .schema
+            .as_ref()
+            .map_or(Ok(none), |schema| batch.schema(schema))
+            .map_err(fault)?;
+        let text = if record.headers().len() == 0 {
+            none
+        } else {
+            batch.schema(&self.text).map_err(fault)?
+        };
         let mut out = batch.record(topic);
         out.partition(from.partition);
         out.offset(record.offset);
@@ -338,7 +480,8 @@ impl RecordDecoder {
         }
         for (name, value) in record.headers() {
             let value = value.map(|bytes| Value::String(String::from_utf8_lossy(bytes).into_owned()));
-            out.header(name, text, Some(&self.text), value.as_ref()).map_err(fault)?;
+            out.header(name, text, Some(&self.text), value.as_ref())
+                .map_err(fault)?;
         }
         out.push().map_err(fault)
     }

@@ -17,12 +17,12 @@ use tidewater_plugin_api::{Frame, Record, TopicPartition};
 use tidewater_plugin_host::{PluginError, SourceTaskHandle};
 use tokio_util::sync::CancellationToken;
 
-use crate::backoff::Backoff;
-use crate::broker::{Broker, PartitionBatch, Producer};
+use crate::broker::{Broker, PartitionBatch, Producer, is_internal};
 use crate::converter::{Converter, header_to_topic};
 use crate::error::{Error, Result};
 use crate::ledger::Ledger;
 use crate::offsets::OffsetStore;
+use crate::retry::Retry;
 use crate::state_topic::unix_millis;
 
 /// Bytes at which a batch for one partition is closed and the next begun.
@@ -32,20 +32,18 @@ const BATCH_BYTES: usize = 512 << 10;
 pub struct SourceTask {
     /// The connector's name.
     pub connector: String,
-    /// The plugin's half.
+    /// The plugin's half, started.
     pub plugin: Arc<SourceTaskHandle>,
     /// The log.
     pub broker: Arc<dyn Broker>,
-    /// Writes this task's transactions.
-    pub producer: Box<dyn Producer>,
     /// Where positions are stored.
     pub offsets: Arc<OffsetStore>,
     /// Accounts for every record (invariant 10).
     pub ledger: Arc<Ledger>,
     /// How records become bytes.
     pub encoder: RecordEncoder,
-    /// When to try again what may heal.
-    pub backoff: Backoff,
+    /// When and how to try again what may heal.
+    pub retry: Retry,
 }
 
 /// A polled batch, converted.
@@ -54,80 +52,143 @@ struct Batch {
     partitions: Vec<PartitionBatch>,
 }
 
-type Committing = BoxFuture<'static, (Box<dyn Producer>, Frame, Result<()>)>;
+/// What became of a batch, with the producer that wrote it.
+type Committed = (Box<dyn Producer>, Frame, Result<()>);
+type Committing = BoxFuture<'static, Committed>;
 
 impl SourceTask {
-    /// Runs until `stop`, or an error that the plugin or the log cannot recover from here.
-    pub async fn run(mut self, stop: &CancellationToken) -> Result<()> {
-        let plugin = self.plugin.clone();
-        plugin.start().await?;
-        let mut poll = poll(plugin.clone());
+    /// Runs until `stop`, or an error that neither the plugin nor the log recovers from by itself.
+    pub async fn run(mut self, producer: Box<dyn Producer>, stop: &CancellationToken) -> Result<()> {
+        let mut committing = None;
+        let outcome = self.drive(producer, &mut committing, stop).await;
+        // A commit that is under way ends in the log with us or without. Its outcome must be known before the task's next
+        // life asks for its positions, else that would read the same records again.
+        if let Some(last) = committing {
+            let (_, _, _known) = last.await;
+        }
+        outcome
+    }
+
+    async fn drive(
+        &mut self,
+        producer: Box<dyn Producer>,
+        committing: &mut Option<Committing>,
+        stop: &CancellationToken,
+    ) -> Result<()> {
+        let mut poll = poll(self.plugin.clone());
         let mut waiting: Option<Batch> = None;
-        let mut idle_producer = Some(self.producer);
-        let mut committing: Option<Committing> = None;
+        let mut idle_producer = Some(producer);
         let mut stopping = false;
 
         loop {
-            // A batch that waits goes out as soon as the one before it is done.
+            // A batch that waits goes out as soon as the one before it is done (invariant 5).
             if waiting.is_some()
                 && let Some(producer) = idle_producer.take()
                 && let Some(batch) = waiting.take()
             {
-                committing = Some(commit(producer, batch));
+                *committing = Some(self.commit(producer, batch));
             }
-            if stopping && committing.is_none() && waiting.is_none() {
+            if stopping && committing.is_none() {
                 return Ok(());
             }
             tokio::select! {
                 biased;
-                (producer, frame, outcome) = pending_or(&mut committing) => {
-                    committing = None;
+                (producer, frame, outcome) = pending_or(committing) => {
+                    *committing = None;
                     match outcome {
                         Ok(()) => {
-                            self.backoff.reset();
-                            self.ledger.written(frame.len() as u64);
-                            self.offsets.committed(&self.connector, frame.positions());
-                            if !frame.positions().is_empty() {
-                                plugin.commit(frame.positions()).await?; // invariant 3
-                            }
+                            self.retry.succeeded();
+                            self.acknowledge(&frame, stop).await?;
+                            idle_producer = Some(producer);
                         }
                         Err(error) if error.is_retriable() => {
                             self.ledger.retried();
-                            wait_to_retry(&mut self.backoff, &error, stop).await;
-                            if stop.is_cancelled() {
+                            if !self.retry.wait(&error, stop).await {
                                 return Ok(()); // nothing of the batch is visible; it is read again next time
                             }
-                            let partitions = self.encoder.encode(&frame, &*self.broker).await?;
-                            let again = with_positions(Batch { frame, partitions }, &self.offsets, &self.connector);
-                            committing = Some(commit(producer, again));
-                            continue;
+                            let again = self.convert(frame, stop).await?;
+                            *committing = Some(self.commit(producer, again));
                         }
                         Err(error) => return Err(error),
                     }
-                    idle_producer = Some(producer);
                 }
-                () = stop.cancelled(), if !stopping => {
-                    // What was polled is finished; nothing more is polled.
-                    stopping = true;
-                }
+                // What was polled is finished; nothing more is polled.
+                () = stop.cancelled(), if !stopping => stopping = true,
                 polled = &mut poll, if !stopping && waiting.is_none() => {
-                    match polled {
+                    match polled.map_err(Error::from) {
                         Ok(frame) => {
+                            self.retry.succeeded();
                             self.ledger.read(frame.len() as u64);
-                            let partitions = self.encoder.encode(&frame, &*self.broker).await?;
-                            waiting = Some(with_positions(Batch { frame, partitions }, &self.offsets, &self.connector));
+                            waiting = Some(self.convert(frame, stop).await?);
                         }
-                        Err(error) => {
-                            let error = Error::from(error);
-                            if !error.is_retriable() {
-                                return Err(error);
-                            }
+                        Err(error) if error.is_retriable() => {
                             self.ledger.retried();
-                            wait_to_retry(&mut self.backoff, &error, stop).await;
+                            self.retry.wait(&error, stop).await;
                         }
+                        Err(error) => return Err(error),
                     }
-                    poll = self::poll(plugin.clone());
+                    poll = self::poll(self.plugin.clone());
                 }
+            }
+        }
+    }
+
+    /// Converts a batch, and adds the record of its positions, so that they commit with what they cover (invariant 2).
+    async fn convert(&mut self, frame: Frame, stop: &CancellationToken) -> Result<Batch> {
+        loop {
+            match self.encoder.encode(&frame, &*self.broker).await {
+                Ok(mut partitions) => {
+                    partitions.extend(self.offsets.batch(&self.connector, frame.positions()));
+                    return Ok(Batch { frame, partitions });
+                }
+                Err(error) if error.is_retriable() && self.retry.wait(&error, stop).await => {
+                    self.ledger.retried();
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Commits a batch. It runs by itself, so that its outcome is noted whatever becomes of this life.
+    fn commit(&self, mut producer: Box<dyn Producer>, batch: Batch) -> Committing {
+        let (offsets, ledger, connector) =
+            (self.offsets.clone(), self.ledger.clone(), self.connector.clone());
+        let commit = tokio::spawn(async move {
+            let Batch { frame, partitions } = batch;
+            let outcome = producer.commit(partitions).await;
+            if outcome.is_ok() {
+                ledger.written(frame.len() as u64);
+                offsets.committed(&connector, frame.positions());
+            }
+            (producer, frame, outcome)
+        });
+        Box::pin(async move {
+            match commit.await {
+                Ok(committed) => committed,
+                Err(error) => match error.try_into_panic() {
+                    Ok(panic) => std::panic::resume_unwind(panic),
+                    // The process is on its way out.
+                    Err(_) => std::future::pending().await,
+                },
+            }
+        })
+    }
+
+    /// Tells the plugin what is durable: it may now acknowledge its own source (invariant 3).
+    async fn acknowledge(&mut self, frame: &Frame, stop: &CancellationToken) -> Result<()> {
+        if frame.positions().is_empty() {
+            return Ok(());
+        }
+        loop {
+            match self.plugin.commit(frame.positions()).await.map_err(Error::from) {
+                Ok(()) => return Ok(()),
+                // Not told in the end: the source repeats what is then known to be here already.
+                Err(error) if error.is_retriable() => {
+                    if !self.retry.wait(&error, stop).await {
+                        return Ok(());
+                    }
+                }
+                Err(error) => return Err(error),
             }
         }
     }
@@ -137,34 +198,11 @@ fn poll(plugin: Arc<SourceTaskHandle>) -> BoxFuture<'static, Result<Frame, Plugi
     Box::pin(async move { plugin.poll().await })
 }
 
-/// Adds the record of the positions to the transaction of the records they cover (invariant 2).
-fn with_positions(mut batch: Batch, offsets: &OffsetStore, connector: &str) -> Batch {
-    batch.partitions.extend(offsets.batch(connector, batch.frame.positions()));
-    batch
-}
-
-fn commit(mut producer: Box<dyn Producer>, batch: Batch) -> Committing {
-    Box::pin(async move {
-        let outcome = producer.commit(batch.partitions).await;
-        (producer, batch.frame, outcome)
-    })
-}
-
 /// The future in `slot`, or one that never ends.
 pub(crate) async fn pending_or<T>(slot: &mut Option<BoxFuture<'static, T>>) -> T {
     match slot {
         Some(future) => future.await,
         None => std::future::pending().await,
-    }
-}
-
-/// Says what failed and waits until it is time to try again, or to stop.
-pub(crate) async fn wait_to_retry(backoff: &mut Backoff, error: &Error, stop: &CancellationToken) {
-    let delay = backoff.next_delay();
-    tracing::warn!(%error, attempt = backoff.attempts(), retry_in_ms = delay.as_millis() as u64, "will try again");
-    tokio::select! {
-        () = tokio::time::sleep(delay) => {}
-        () = stop.cancelled() => {}
     }
 }
 
@@ -194,7 +232,12 @@ pub struct NewTopic {
 
 impl RecordEncoder {
     /// An encoder with these converters.
-    pub fn new(key: Box<dyn Converter>, value: Box<dyn Converter>, compression: Compression, new_topic: NewTopic) -> Self {
+    pub fn new(
+        key: Box<dyn Converter>,
+        value: Box<dyn Converter>,
+        compression: Compression,
+        new_topic: NewTopic,
+    ) -> Self {
         Self {
             key,
             value,
@@ -213,7 +256,14 @@ impl RecordEncoder {
         let mut counts = Vec::with_capacity(frame.topics().len());
         for topic in frame.topics() {
             if !self.known.contains_key(topic) {
-                let made = broker.ensure_topic(topic, self.new_topic.partitions, &self.new_topic.settings).await?;
+                if is_internal(topic) {
+                    return Err(Error::State(format!(
+                        "a source may not write to {topic}, which keeps the worker's own state; give its records another topic"
+                    )));
+                }
+                let made = broker
+                    .ensure_topic(topic, self.new_topic.partitions, &self.new_topic.settings)
+                    .await?;
                 self.known.insert(topic.clone(), made.partitions);
             }
             counts.push(self.known[topic]);
@@ -227,7 +277,9 @@ impl RecordEncoder {
         for record in frame.records() {
             let topic = record.topic_index();
             let partition = self.partition(&record, counts[topic])?;
-            let builder = open.entry((topic, partition)).or_insert_with(|| BatchBuilder::new(self.compression));
+            let builder = open
+                .entry((topic, partition))
+                .or_insert_with(|| BatchBuilder::new(self.compression));
             self.push(&record, now, builder)?;
             if builder.bytes() >= BATCH_BYTES {
                 let full = std::mem::replace(builder, BatchBuilder::new(self.compression));
@@ -242,8 +294,13 @@ impl RecordEncoder {
     /// Converts the key, which stays in `key_bytes` for [`push`](Self::push), and picks the partition.
     fn partition(&mut self, record: &Record<'_>, partitions: u32) -> Result<u32> {
         self.key_bytes.clear();
-        let key = self.key.to_topic(record.key_schema(), record.key_bytes(), &mut self.key_bytes);
-        self.key_present = key.map_err(|source| Error::Convert { place: format!("key of a record for topic {}", record.topic()), source })?;
+        let key = self
+            .key
+            .to_topic(record.key_schema(), record.key_bytes(), &mut self.key_bytes);
+        self.key_present = key.map_err(|source| Error::Convert {
+            place: format!("key of a record for topic {}", record.topic()),
+            source,
+        })?;
         match record.partition() {
             Some(stated) if stated < partitions => Ok(stated),
             Some(stated) => Err(Error::State(format!(
@@ -259,25 +316,48 @@ impl RecordEncoder {
     fn push(&mut self, record: &Record<'_>, now: i64, builder: &mut BatchBuilder) -> Result<()> {
         let place = |part: &str| format!("{part} of a record for topic {}", record.topic());
         self.value_bytes.clear();
-        let value = self.value.to_topic(record.value_schema(), record.value_bytes(), &mut self.value_bytes);
-        let value = value.map_err(|source| Error::Convert { place: place("value"), source })?;
+        let value = self
+            .value
+            .to_topic(record.value_schema(), record.value_bytes(), &mut self.value_bytes);
+        let value = value.map_err(|source| Error::Convert {
+            place: place("value"),
+            source,
+        })?;
         let mut headers = Vec::new();
         for header in record.headers() {
             let header = header.map_err(|error| Error::State(format!("{}: {error}", place("header"))))?;
             let mut bytes = Vec::new();
             if !header.value.is_null() {
-                header_to_topic(header.schema.map(|schema| &**schema), header.value, &mut bytes)
-                    .map_err(|source| Error::Convert { place: place("header"), source })?;
+                header_to_topic(header.schema.map(|schema| &**schema), header.value, &mut bytes).map_err(
+                    |source| Error::Convert {
+                        place: place("header"),
+                        source,
+                    },
+                )?;
             }
             headers.push((header.name, (!header.value.is_null()).then_some(bytes)));
         }
-        let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_deref())).collect();
+        let headers: Vec<_> = headers
+            .iter()
+            .map(|(name, value)| (*name, value.as_deref()))
+            .collect();
         let key = self.key_present.then_some(&*self.key_bytes);
-        builder.push(record.timestamp().unwrap_or(now), key, value.then_some(&*self.value_bytes), &headers);
+        builder.push(
+            record.timestamp().unwrap_or(now),
+            key,
+            value.then_some(&*self.value_bytes),
+            &headers,
+        );
         Ok(())
     }
 }
 
 fn partition_batch(frame: &Frame, (topic, partition): (usize, u32), records: BatchBuilder) -> PartitionBatch {
-    PartitionBatch { partition: TopicPartition { topic: frame.topics()[topic].to_string(), partition }, records }
+    PartitionBatch {
+        partition: TopicPartition {
+            topic: frame.topics()[topic].to_string(),
+            partition,
+        },
+        records,
+    }
 }

@@ -1,6 +1,5 @@
 //! A topic of one partition that is a map: the last value of each key counts, a null value removes it.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use tidewater_broker::{BatchBuilder, Compression};
@@ -9,6 +8,9 @@ use tidewater_plugin_api::TopicPartition;
 use crate::broker::{Broker, PartitionBatch};
 use crate::error::Result;
 
+/// A key and what it was set to; none where it was removed.
+pub type Entry = (Vec<u8>, Option<Vec<u8>>);
+
 /// A topic that keeps state.
 pub struct StateTopic {
     broker: Arc<dyn Broker>,
@@ -16,36 +18,39 @@ pub struct StateTopic {
 }
 
 impl StateTopic {
-    /// Opens the topic `name`, which is made where it is missing, and reads all of it. To be called before anybody
-    /// writes to it: a transaction that is open would hide what follows it.
-    pub async fn open(broker: Arc<dyn Broker>, name: &str) -> Result<(Self, HashMap<Vec<u8>, Vec<u8>>)> {
+    /// Opens the topic `name`, which is made where it is missing, and reads all of it: every key and value in the order
+    /// written, so that a later entry goes before an earlier one of its key. To be called before anybody writes to it: a
+    /// transaction that is open would hide what follows it.
+    pub async fn open(broker: Arc<dyn Broker>, name: &str) -> Result<(Self, Vec<Entry>)> {
         let settings = [("cleanup.policy".to_owned(), "compact".to_owned())].into();
         broker.ensure_topic(name, 1, &settings).await?;
-        let partition = TopicPartition { topic: name.to_owned(), partition: 0 };
-        let (start, end) = broker.bounds(&partition)?;
+        let partition = TopicPartition {
+            topic: name.to_owned(),
+            partition: 0,
+        };
+        let (start, _) = broker.bounds(&partition)?;
         let mut reader = broker.reader(&partition, start)?;
-        let mut state = HashMap::new();
-        while reader.position() < end {
-            let fetched = reader.next(1 << 20).await?;
-            for record in fetched.records() {
-                let Some(key) = record.key else { continue };
-                match record.value {
-                    Some(value) => state.insert(key.to_vec(), value.to_vec()),
-                    None => state.remove(key),
-                };
-            }
+        let mut state = Vec::new();
+        while let Some(fetched) = reader.try_next(1 << 20).await? {
+            let keyed = fetched
+                .records()
+                .filter_map(|record| Some((record.key?.to_vec(), record.value.map(<[u8]>::to_vec))));
+            state.extend(keyed);
         }
         Ok((Self { broker, partition }, state))
     }
 
     /// A batch that sets keys, for a transaction that covers more than this topic.
-    pub fn batch(&self, entries: impl IntoIterator<Item = (Vec<u8>, Option<Vec<u8>>)>) -> PartitionBatch {
+    pub fn batch(&self, entries: impl IntoIterator<Item = Entry>) -> PartitionBatch {
         let mut records = BatchBuilder::new(Compression::None);
         let now = unix_millis();
         for (key, value) in entries {
             records.push(now, Some(&key), value.as_deref(), &[]);
         }
-        PartitionBatch { partition: self.partition.clone(), records }
+        PartitionBatch {
+            partition: self.partition.clone(),
+            records,
+        }
     }
 
     /// Sets one key, durably.

@@ -62,7 +62,8 @@ impl Subject {
 pub struct StatusStore {
     topic: StateTopic,
     worker_id: String,
-    stored: Mutex<HashMap<Vec<u8>, Status>>,
+    /// The greatest generation of each subject, by its key.
+    generations: Mutex<HashMap<Vec<u8>, u64>>,
     current: Mutex<BTreeMap<Subject, Status>>,
 }
 
@@ -70,8 +71,24 @@ impl StatusStore {
     /// Reads what is stored.
     pub async fn open(broker: Arc<dyn Broker>, worker_id: String) -> Result<Self> {
         let (topic, state) = StateTopic::open(broker, TOPIC).await?;
-        let stored = state.into_iter().filter_map(|(key, value)| Some((key, serde_json::from_slice(&value).ok()?))).collect();
-        Ok(Self { topic, worker_id, stored: Mutex::new(stored), current: Mutex::default() })
+        let mut stored = HashMap::new();
+        for (key, value) in state {
+            // What another worker writes may have states of its own; what matters here is the generation.
+            #[derive(Deserialize)]
+            struct Generation {
+                generation: u64,
+            }
+            if let Some(Ok(Generation { generation })) = value.as_deref().map(serde_json::from_slice) {
+                let highest: &mut u64 = stored.entry(key).or_default();
+                *highest = generation.max(*highest);
+            }
+        }
+        Ok(Self {
+            topic,
+            worker_id,
+            generations: Mutex::new(stored),
+            current: Mutex::default(),
+        })
     }
 
     /// The states of this process's connectors and tasks.
@@ -82,18 +99,34 @@ impl StatusStore {
     /// Begins a life of `subject` and gives its generation: greater than every one before, in this log by what is
     /// stored, and beside another log that writes to the same target by the clock.
     pub async fn begin(&self, subject: &Subject) -> Result<u64> {
-        let before = self.stored.lock().get(&subject.key()).map_or(0, |status| status.generation);
+        let before = self.generations.lock().get(&subject.key()).copied().unwrap_or(0);
         let generation = (before + 1).max(unix_millis().unsigned_abs());
         self.set(subject, State::Unassigned, None, generation).await?;
         Ok(generation)
     }
 
-    /// Records a state, durably.
-    pub async fn set(&self, subject: &Subject, state: State, trace: Option<String>, generation: u64) -> Result<()> {
-        let status = Status { state, trace, worker_id: self.worker_id.clone(), generation };
+    /// Records a state, durably. A generation never falls behind one that is stored.
+    pub async fn set(
+        &self,
+        subject: &Subject,
+        state: State,
+        trace: Option<String>,
+        generation: u64,
+    ) -> Result<()> {
+        let generation = {
+            let mut generations = self.generations.lock();
+            let highest = generations.entry(subject.key()).or_default();
+            *highest = generation.max(*highest);
+            *highest
+        };
+        let status = Status {
+            state,
+            trace,
+            worker_id: self.worker_id.clone(),
+            generation,
+        };
         // A status of strings and numbers always serialises.
         let value = serde_json::to_vec(&status).unwrap_or_default();
-        self.stored.lock().insert(subject.key(), status.clone());
         self.current.lock().insert(subject.clone(), status);
         self.topic.put(subject.key(), Some(value)).await
     }

@@ -22,8 +22,8 @@ use crate::state_topic::StateTopic;
 use crate::status::{Status, StatusStore, Subject};
 
 /// The topic that keeps connectors' configurations, in Kafka Connect's format: key `connector-NAME`, value
-/// `{"properties": …}` with references to secrets, never the secrets (invariant 8).
-const CONFIGS: &str = "connect-configs";
+/// `{"properties": …}` as written: references to secrets stay references.
+pub const CONFIGS: &str = "connect-configs";
 
 /// A running worker.
 pub struct Worker {
@@ -53,7 +53,10 @@ impl Worker {
         options.segment_bytes = config.segment_bytes;
         let log = tokio::task::spawn_blocking(move || tidewater_broker::Broker::open(options)).await;
         let log = log.map_err(|error| Error::State(format!("opening the log panicked: {error}")))?;
-        let log = log.map_err(Error::broker(format!("opening the log in {}", config.data_dir.display())))?;
+        let log = log.map_err(Error::broker(format!(
+            "opening the log in {}",
+            config.data_dir.display()
+        )))?;
         let broker: Arc<dyn Broker> = Arc::new(EmbeddedBroker::new(log));
 
         let (configs, stored) = StateTopic::open(broker.clone(), CONFIGS).await?;
@@ -66,26 +69,57 @@ impl Worker {
         });
         let connectors = Arc::default();
         let ledger_log = tokio::spawn(log_ledgers(Arc::clone(&connectors), config.ledger_interval));
-        Ok(Self { shared, registry, configs, stored_configs: Mutex::new(stored.into_iter().collect()), connectors, ledger_log })
+        Ok(Self {
+            shared,
+            registry,
+            configs,
+            stored_configs: Mutex::new(
+                stored
+                    .into_iter()
+                    .filter_map(|(key, value)| Some((key, value?)))
+                    .collect(),
+            ),
+            connectors,
+            ledger_log,
+        })
     }
 
     /// Runs a connector from now on. Its trouble in starting is its own: it is told in its status and tried again.
     pub async fn create_connector(&self, config: ConnectorConfig) -> Result<()> {
-        let class = self.registry.find(&config.class).map_err(|error| Error::State(error.to_string()))?;
-        self.store(&config).await?;
-        let stop = CancellationToken::new();
         let name = config.name.clone();
+        if self.connectors.lock().contains_key(&name) {
+            return Err(Error::State(format!(
+                "a connector {name} runs already; give this one another name"
+            )));
+        }
+        let class = self
+            .registry
+            .find(&config.class)
+            .map_err(|error| Error::State(error.to_string()))?;
+        if let Err(error) = self.store(&config).await {
+            tracing::warn!(connector = name, %error, "the configuration is in force, but could not be stored");
+        }
+        let stop = CancellationToken::new();
         let connector = Connector::new(self.shared.clone(), config, class, stop.clone());
         let ledgers = connector.ledgers();
         let span = tracing::info_span!("connector", connector = name);
         let done = tokio::spawn(connector.run().instrument(span));
-        self.connectors.lock().insert(name, Running { stop, ledgers, done: Some(done) });
+        self.connectors.lock().insert(
+            name,
+            Running {
+                stop,
+                ledgers,
+                done: Some(done),
+            },
+        );
         Ok(())
     }
 
     async fn store(&self, config: &ConnectorConfig) -> Result<()> {
         let key = format!("connector-{}", config.name).into_bytes();
-        let value = serde_json::json!({ "properties": config.raw }).to_string().into_bytes();
+        let value = serde_json::json!({ "properties": config.raw })
+            .to_string()
+            .into_bytes();
         if self.stored_configs.lock().get(&key) == Some(&value) {
             return Ok(());
         }
@@ -125,8 +159,18 @@ impl Worker {
 }
 
 fn report(connectors: &BTreeMap<String, Running>) -> Report {
-    let tasks = |running: &Running| running.ledgers.lock().iter().map(|ledger| ledger.snapshot()).collect();
-    connectors.iter().map(|(name, running)| (name.clone(), tasks(running))).collect()
+    let tasks = |running: &Running| {
+        running
+            .ledgers
+            .lock()
+            .iter()
+            .map(|ledger| ledger.snapshot())
+            .collect()
+    };
+    connectors
+        .iter()
+        .map(|(name, running)| (name.clone(), tasks(running)))
+        .collect()
 }
 
 async fn log_ledgers(connectors: Arc<Mutex<BTreeMap<String, Running>>>, interval: Duration) {
@@ -146,8 +190,25 @@ async fn log_ledgers(connectors: Arc<Mutex<BTreeMap<String, Running>>>, interval
 fn log_report(report: &Report) {
     for (connector, tasks) in report {
         for (task, ledger) in tasks.iter().enumerate() {
-            let LedgerSnapshot { read, written, filtered, dead_lettered, in_flight, retried } = *ledger;
-            tracing::info!(connector, task, read, written, filtered, dead_lettered, in_flight, retried, "ledger");
+            let LedgerSnapshot {
+                read,
+                written,
+                filtered,
+                dead_lettered,
+                in_flight,
+                retried,
+            } = *ledger;
+            tracing::info!(
+                connector,
+                task,
+                read,
+                written,
+                filtered,
+                dead_lettered,
+                in_flight,
+                retried,
+                "ledger"
+            );
         }
     }
 }

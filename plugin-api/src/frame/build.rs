@@ -122,6 +122,7 @@ impl FrameBuilder {
             batch: self,
             descriptor,
             start,
+            headers: Vec::new(),
             header_count: 0,
             pushed: false,
         }
@@ -239,6 +240,8 @@ pub struct RecordBuilder<'a> {
     batch: &'a mut FrameBuilder,
     descriptor: Descriptor,
     start: usize,
+    /// Kept aside until the record is whole, as they may come before its key or value.
+    headers: Vec<u8>,
     header_count: u32,
     pushed: bool,
 }
@@ -291,7 +294,7 @@ impl RecordBuilder<'_> {
         self.descriptor.offset = offset as i64;
     }
 
-    /// Adds a header. Headers come after key and value.
+    /// Adds a header.
     pub fn header(
         &mut self,
         name: &str,
@@ -300,30 +303,22 @@ impl RecordBuilder<'_> {
         value: Option<&Value>,
     ) -> Result<()> {
         let length = |bytes: &[u8]| (bytes.len() as u32).to_le_bytes();
-        let buffer = &mut self.batch.buffer;
-        if self.header_count == 0 {
-            self.descriptor.headers.0 = (buffer.len() - HEADER_SIZE) as u32;
-            buffer.extend_from_slice(&[0; 4]);
+        let mut encoded = Vec::new();
+        if let Some(value) = value {
+            value
+                .encode(schema, &mut encoded)
+                .map_err(|error| Error::fatal(format!("header {name}: {error}")))?;
         }
-        buffer.extend_from_slice(&length(name.as_bytes()));
-        buffer.extend_from_slice(name.as_bytes());
-        buffer.extend_from_slice(&id.0.to_le_bytes());
-        match value {
-            None => buffer.extend_from_slice(&NONE.to_le_bytes()),
-            Some(value) => {
-                let mut encoded = Vec::new();
-                value
-                    .encode(schema, &mut encoded)
-                    .map_err(|error| Error::fatal(format!("header {name}: {error}")))?;
-                buffer.extend_from_slice(&length(&encoded));
-                buffer.extend_from_slice(&encoded);
-            }
+        self.headers.extend_from_slice(&length(name.as_bytes()));
+        self.headers.extend_from_slice(name.as_bytes());
+        self.headers.extend_from_slice(&id.0.to_le_bytes());
+        if value.is_some() {
+            self.headers.extend_from_slice(&length(&encoded));
+            self.headers.extend_from_slice(&encoded);
+        } else {
+            self.headers.extend_from_slice(&NONE.to_le_bytes());
         }
         self.header_count += 1;
-        let start = self.descriptor.headers.0 as usize;
-        self.descriptor.headers.1 = (buffer.len() - HEADER_SIZE - start) as u32;
-        let at = HEADER_SIZE + start;
-        buffer[at..at + 4].copy_from_slice(&self.header_count.to_le_bytes());
         Ok(())
     }
 
@@ -333,6 +328,13 @@ impl RecordBuilder<'_> {
             return Err(Error::fatal(
                 "a batch holds at most 2 GiB; return from poll with fewer records",
             ));
+        }
+        if self.header_count > 0 {
+            let (count, headers) = (self.header_count, std::mem::take(&mut self.headers));
+            self.descriptor.headers = self.written(|writer| {
+                writer.raw(&count.to_le_bytes());
+                writer.raw(&headers);
+            });
         }
         self.pushed = true;
         self.batch.descriptors.push(self.descriptor);

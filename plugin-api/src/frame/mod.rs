@@ -13,7 +13,7 @@
 //! | 24..28 | `u32` offset of the descriptors |
 //! | 28..36 | `u32` offset and count of the schema table: Connect's JSON schemas |
 //! | 36..44 | `u32` offset and count of the topic table |
-//! | 44..52 | `u32` offset and count of the position table: [`SourcePosition`]s as JSON |
+//! | 44..52 | `u32` offset and count of the position table: [`SourcePosition`](crate::SourcePosition)s as JSON |
 //! | 52..64 | zero |
 //!
 //! An entry of a table is a `u32` length and that many bytes. A descriptor is [`DESCRIPTOR_SIZE`] bytes, or more from

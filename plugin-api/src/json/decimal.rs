@@ -2,6 +2,9 @@
 
 use num_bigint::BigInt;
 
+/// The most digits a scale or an exponent may add: more than PostgreSQL's `numeric` (16,383) or any sensible number has.
+const MAX_SHIFT: u32 = 20_000;
+
 /// The decimal number of two's-complement big-endian `unscaled` bytes and `scale`, in plain digits.
 pub fn decimal_to_string(unscaled: &[u8], scale: i32) -> String {
     let digits = if unscaled.len() <= 16 {
@@ -19,17 +22,17 @@ pub fn decimal_to_string(unscaled: &[u8], scale: i32) -> String {
         Some(rest) => ("-", rest),
         None => ("", digits.as_str()),
     };
+    // Where plain digits would be absurdly long, as a hostile scale asks for, the exponent stays.
+    if scale.unsigned_abs() > MAX_SHIFT {
+        return format!("{sign}{digits}E{}", -i64::from(scale));
+    }
+    let shift = scale.unsigned_abs() as usize;
     if scale <= 0 {
-        let zeros = if digits == "0" {
-            0
-        } else {
-            scale.unsigned_abs() as usize
-        };
+        let zeros = if digits == "0" { 0 } else { shift };
         return format!("{sign}{digits}{}", "0".repeat(zeros));
     }
-    let scale = scale as usize;
-    let padded = format!("{digits:0>width$}", width = scale + 1);
-    let (whole, fraction) = padded.split_at(padded.len() - scale);
+    let padded = "0".repeat((shift + 1).saturating_sub(digits.len())) + digits;
+    let (whole, fraction) = padded.split_at(padded.len() - shift);
     format!("{sign}{whole}.{fraction}")
 }
 
@@ -52,17 +55,23 @@ pub fn decimal_from_str(text: &str, scale: i32) -> Option<Vec<u8>> {
         .checked_add(exponent)?
         .checked_sub(i32::try_from(fraction.len()).ok()?)?;
     if shift > 0 {
-        // A bound on what an exponent may ask for.
-        if shift > 20_000 {
+        if shift.unsigned_abs() > MAX_SHIFT {
             return None;
         }
         digits.extend(std::iter::repeat_n('0', shift as usize));
     } else if shift < 0 {
-        let cut = digits.len().checked_sub(shift.unsigned_abs() as usize)?;
-        if digits[cut..].bytes().any(|digit| digit != b'0') {
+        let sign = usize::from(digits.starts_with(['-', '+']));
+        let kept = digits
+            .len()
+            .saturating_sub(shift.unsigned_abs() as usize)
+            .max(sign);
+        if digits[kept..].bytes().any(|digit| digit != b'0') {
             return None; // the number has more digits than the scale holds
         }
-        digits.truncate(cut);
+        digits.truncate(kept);
+        if digits.len() == sign {
+            digits.push('0');
+        }
     }
     if digits.len() <= 38
         && let Ok(number) = digits.parse::<i128>()

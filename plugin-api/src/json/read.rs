@@ -7,6 +7,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
+use serde_json::value::RawValue;
+
 use super::{JsonError, decimal_from_str};
 use crate::logical;
 use crate::schema::{Field, Schema, Type};
@@ -54,6 +56,18 @@ impl<'de> DeserializeSeed<'de> for TypedSeed<'_, '_> {
         if self.depth > MAX_DEPTH {
             return Err(too_deep());
         }
+        if self.schema.ty == Type::Bytes
+            && let Some(logical::Logical::Decimal { .. }) = logical::Logical::of(self.schema)
+        {
+            // A decimal may be a number with more digits than a double holds: its text counts.
+            let raw: Box<RawValue> = serde::Deserialize::deserialize(deserializer)?;
+            return match raw.get().as_bytes().first() {
+                Some(b'0'..=b'9' | b'-') => self.decimal(raw.get()),
+                _ => serde_json::Deserializer::from_str(raw.get())
+                    .deserialize_any(self)
+                    .map_err(de::Error::custom),
+            };
+        }
         deserializer.deserialize_any(self)
     }
 }
@@ -87,7 +101,6 @@ impl TypedSeed<'_, '_> {
             }
             Type::Float32 => self.present().f32(number as f32),
             Type::Float64 => self.present().f64(number as f64),
-            Type::Bytes => return self.decimal(&number.to_string()),
             _ => return Err(E::invalid_type(de::Unexpected::Other("a number"), &self)),
         }
         Ok(())
@@ -120,14 +133,15 @@ impl<'de> Visitor<'de> for TypedSeed<'_, '_> {
     }
 
     fn visit_unit<E: de::Error>(self) -> Result<(), E> {
-        if let Some(default) = &self.schema.default {
-            return default.encode(Some(self.schema), self.out).map_err(E::custom);
+        // A null that may be one stays one, whatever the default: it was written on purpose.
+        if self.schema.optional {
+            self.out.push(0);
+            return Ok(());
         }
-        if !self.schema.optional {
-            return Err(E::invalid_type(de::Unexpected::Unit, &self));
+        match &self.schema.default {
+            Some(default) => default.encode(Some(self.schema), self.out).map_err(E::custom),
+            None => Err(E::invalid_type(de::Unexpected::Unit, &self)),
         }
-        self.out.push(0);
-        Ok(())
     }
 
     fn visit_bool<E: de::Error>(mut self, value: bool) -> Result<(), E> {
@@ -150,7 +164,6 @@ impl<'de> Visitor<'de> for TypedSeed<'_, '_> {
         match self.schema.ty {
             Type::Float32 => self.present().f32(value as f32),
             Type::Float64 => self.present().f64(value),
-            Type::Bytes => return self.decimal(&value.to_string()),
             _ => return Err(E::invalid_type(de::Unexpected::Float(value), &self)),
         }
         Ok(())

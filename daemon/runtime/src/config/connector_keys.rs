@@ -75,7 +75,7 @@ fn of_both() -> ConfigDef {
             Importance::High,
             "The most tasks to split the work into.",
         )
-        .validate(at_least(1));
+        .validate(Validator::Range { min: Some(1), max: Some(1000) });
     for side in ["key", "value"] {
         let class = format!("{side}.converter");
         let doc = format!(
@@ -174,9 +174,9 @@ fn of_sink(def: ConfigDef) -> ConfigDef {
     .optional(
         "consumer.override.max.poll.records",
         ConfigType::Int,
-        "500",
+        "5000",
         Importance::Medium,
-        "The most records handed to the connector at once.",
+        "The most records handed to the connector at once, and so in one transaction of the target (Kafka's default is 500).",
     )
     .validate(at_least(1))
 }

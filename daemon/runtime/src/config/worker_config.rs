@@ -179,7 +179,7 @@ fn keys() -> ConfigDef {
             def.keys.push(key);
         }
     }
-    def.optional("offset.flush.interval.ms", Long, "60000", Medium, "How often sinks commit their offsets, in milliseconds.")
+    def.optional("offset.flush.interval.ms", Long, "5000", Medium, "How often sinks commit their offsets, in milliseconds (Kafka Connect's default is 60000).")
         .validate(at_least(1))
         .optional(
             "task.shutdown.graceful.timeout.ms",

@@ -23,7 +23,11 @@ pub struct JsonConverter {
 impl JsonConverter {
     /// A converter that writes and expects schemas, or not.
     pub fn new(schemas: bool) -> Self {
-        Self { schemas, decimals: DecimalFormat::Base64, known: Known::default() }
+        Self {
+            schemas,
+            decimals: DecimalFormat::Base64,
+            known: Known::default(),
+        }
     }
 
     /// Reads `schemas.enable` (default true) and `decimal.format` (BASE64 or NUMERIC).
@@ -33,14 +37,22 @@ impl JsonConverter {
             converter.schemas = match value.trim().to_ascii_lowercase().as_str() {
                 "true" => true,
                 "false" => false,
-                other => return Err(ConvertError(format!("schemas.enable is {other:?}; it must be true or false"))),
+                other => {
+                    return Err(ConvertError(format!(
+                        "schemas.enable is {other:?}; it must be true or false"
+                    )));
+                }
             };
         }
         if let Some(value) = settings.get("decimal.format") {
             converter.decimals = match value.trim().to_ascii_uppercase().as_str() {
                 "BASE64" => DecimalFormat::Base64,
                 "NUMERIC" => DecimalFormat::Numeric,
-                other => return Err(ConvertError(format!("decimal.format is {other:?}; it must be BASE64 or NUMERIC"))),
+                other => {
+                    return Err(ConvertError(format!(
+                        "decimal.format is {other:?}; it must be BASE64 or NUMERIC"
+                    )));
+                }
             };
         }
         Ok(converter)
@@ -56,8 +68,8 @@ impl JsonConverter {
                  if the topic holds plain JSON, set schemas.enable=false on this converter"
             ))
         })?;
-        let json: serde_json::Value =
-            serde_json::from_str(envelope.schema.get()).map_err(|error| ConvertError(format!("schema: {error}")))?;
+        let json: serde_json::Value = serde_json::from_str(envelope.schema.get())
+            .map_err(|error| ConvertError(format!("schema: {error}")))?;
         let payload = envelope.payload.get().as_bytes();
         if json.is_null() {
             return payload_to_frame(payload, None, out);
@@ -69,6 +81,7 @@ impl JsonConverter {
 }
 
 #[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Envelope<'a> {
     #[serde(borrow)]
     schema: &'a RawValue,
@@ -76,13 +89,25 @@ struct Envelope<'a> {
     payload: &'a RawValue,
 }
 
-fn payload_to_frame(payload: &[u8], schema: Option<SchemaRef>, out: &mut Vec<u8>) -> Result<Converted, ConvertError> {
+fn payload_to_frame(
+    payload: &[u8],
+    schema: Option<SchemaRef>,
+    out: &mut Vec<u8>,
+) -> Result<Converted, ConvertError> {
     read_value(payload, schema.as_deref(), out).map_err(|error| ConvertError(error.0))?;
-    Ok(Converted { schema, present: true })
+    Ok(Converted {
+        schema,
+        present: true,
+    })
 }
 
 impl Converter for JsonConverter {
-    fn to_topic(&mut self, schema: Option<&SchemaRef>, value: Option<&[u8]>, out: &mut Vec<u8>) -> Result<bool, ConvertError> {
+    fn to_topic(
+        &mut self,
+        schema: Option<&SchemaRef>,
+        value: Option<&[u8]>,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, ConvertError> {
         let fault = |error: tidewater_plugin_api::value::DecodeError| ConvertError(error.to_string());
         let decoded = match value {
             None => ValueRef::Null,
@@ -109,7 +134,10 @@ impl Converter for JsonConverter {
 
     fn to_frame(&mut self, bytes: Option<&[u8]>, out: &mut Vec<u8>) -> Result<Converted, ConvertError> {
         match bytes {
-            None => Ok(Converted { schema: None, present: false }),
+            None => Ok(Converted {
+                schema: None,
+                present: false,
+            }),
             Some(bytes) if self.schemas => self.with_schema(bytes, out),
             Some(bytes) => payload_to_frame(bytes, None, out),
         }
@@ -129,7 +157,10 @@ impl Known {
 
     fn split<'b>(&mut self, bytes: &'b [u8]) -> Option<(SchemaRef, &'b [u8])> {
         let body = bytes.strip_suffix(b"}")?;
-        let found = self.prefixes.iter().position(|(prefix, _)| body.starts_with(prefix))?;
+        let found = self
+            .prefixes
+            .iter()
+            .position(|(prefix, _)| body.starts_with(prefix))?;
         self.prefixes[..=found].rotate_right(1);
         let (prefix, schema) = &self.prefixes[0];
         Some((schema.clone(), &body[prefix.len()..]))
@@ -140,7 +171,8 @@ impl Known {
         let same = self.prefixes.iter().find(|(_, known)| *known == schema);
         let schema = same.map_or(schema, |(_, known)| known.clone());
         self.prefixes.truncate(Self::CAPACITY - 1);
-        self.prefixes.insert(0, ([SCHEMA, text, PAYLOAD].concat(), schema.clone()));
+        self.prefixes
+            .insert(0, ([SCHEMA, text, PAYLOAD].concat(), schema.clone()));
         schema
     }
 }
@@ -160,7 +192,9 @@ mod tests {
             .named("shop.Row"),
         );
         let mut encoded = Vec::new();
-        Value::Struct(vec![Value::Int32(7), Value::String("a \"b\"\n".into())]).encode(Some(&schema), &mut encoded).unwrap();
+        Value::Struct(vec![Value::Int32(7), Value::String("a \"b\"\n".into())])
+            .encode(Some(&schema), &mut encoded)
+            .unwrap();
         (schema, encoded)
     }
 
@@ -168,13 +202,21 @@ mod tests {
     fn writes_what_connect_writes() {
         let (schema, encoded) = row();
         let mut out = Vec::new();
-        assert!(JsonConverter::new(true).to_topic(Some(&schema), Some(&encoded), &mut out).unwrap());
+        assert!(
+            JsonConverter::new(true)
+                .to_topic(Some(&schema), Some(&encoded), &mut out)
+                .unwrap()
+        );
         assert_eq!(
             String::from_utf8(out).unwrap(),
             r#"{"schema":{"type":"struct","fields":[{"type":"int32","optional":false,"field":"id"},{"type":"string","optional":true,"field":"name"}],"optional":false,"name":"shop.Row"},"payload":{"id":7,"name":"a \"b\"\n"}}"#
         );
         let mut out = Vec::new();
-        assert!(JsonConverter::new(false).to_topic(Some(&schema), Some(&encoded), &mut out).unwrap());
+        assert!(
+            JsonConverter::new(false)
+                .to_topic(Some(&schema), Some(&encoded), &mut out)
+                .unwrap()
+        );
         assert_eq!(String::from_utf8(out).unwrap(), r#"{"id":7,"name":"a \"b\"\n"}"#);
     }
 
@@ -183,7 +225,9 @@ mod tests {
         let (schema, encoded) = row();
         let mut text = Vec::new();
         let mut converter = JsonConverter::new(true);
-        converter.to_topic(Some(&schema), Some(&encoded), &mut text).unwrap();
+        converter
+            .to_topic(Some(&schema), Some(&encoded), &mut text)
+            .unwrap();
         let mut schemas = Vec::new();
         for _ in 0..2 {
             let mut out = Vec::new();
@@ -209,9 +253,17 @@ mod tests {
         let (schema, _) = row();
         let mut out = Vec::new();
         assert!(!JsonConverter::new(true).to_topic(None, None, &mut out).unwrap());
-        assert!(!JsonConverter::new(false).to_topic(Some(&schema), None, &mut out).unwrap());
+        assert!(
+            !JsonConverter::new(false)
+                .to_topic(Some(&schema), None, &mut out)
+                .unwrap()
+        );
         assert!(out.is_empty());
-        assert!(JsonConverter::new(true).to_topic(Some(&schema), None, &mut out).unwrap());
+        assert!(
+            JsonConverter::new(true)
+                .to_topic(Some(&schema), None, &mut out)
+                .unwrap()
+        );
         assert!(out.ends_with(b",\"payload\":null}"));
         let converted = JsonConverter::new(true).to_frame(None, &mut Vec::new()).unwrap();
         assert!(!converted.present && converted.schema.is_none());
@@ -219,16 +271,26 @@ mod tests {
 
     #[test]
     fn plain_json_is_refused_with_the_way_out() {
-        let error = JsonConverter::new(true).to_frame(Some(b"{\"id\":1}"), &mut Vec::new()).unwrap_err();
+        let error = JsonConverter::new(true)
+            .to_frame(Some(b"{\"id\":1}"), &mut Vec::new())
+            .unwrap_err();
         assert!(error.0.contains("set schemas.enable=false"), "{error}");
-        let error = JsonConverter::new(false).to_frame(Some(b"{\"id\":"), &mut Vec::new()).unwrap_err();
+        let error = JsonConverter::new(false)
+            .to_frame(Some(b"{\"id\":"), &mut Vec::new())
+            .unwrap_err();
         assert!(error.0.contains("EOF"), "{error}");
     }
 
     #[test]
     fn values_that_do_not_fit_name_their_field() {
-        let text = br#"{"schema":{"type":"struct","fields":[{"type":"int32","field":"id"}]},"payload":{"id":"x"}}"#;
-        let error = JsonConverter::new(true).to_frame(Some(text), &mut Vec::new()).unwrap_err();
-        assert!(error.0.contains("field id") && error.0.contains("int32"), "{error}");
+        let text =
+            br#"{"schema":{"type":"struct","fields":[{"type":"int32","field":"id"}]},"payload":{"id":"x"}}"#;
+        let error = JsonConverter::new(true)
+            .to_frame(Some(text), &mut Vec::new())
+            .unwrap_err();
+        assert!(
+            error.0.contains("field id") && error.0.contains("int32"),
+            "{error}"
+        );
     }
 }

@@ -19,7 +19,12 @@ pub struct ConvertError(pub String);
 /// Converts keys or values. One instance serves one task, so that it can keep what it has learnt.
 pub trait Converter: Send + Sync {
     /// Appends the bytes for a topic of a value in the frame's encoding; false where they are null.
-    fn to_topic(&mut self, schema: Option<&SchemaRef>, value: Option<&[u8]>, out: &mut Vec<u8>) -> Result<bool, ConvertError>;
+    fn to_topic(
+        &mut self,
+        schema: Option<&SchemaRef>,
+        value: Option<&[u8]>,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, ConvertError>;
 
     /// Appends the value, in the frame's encoding, that the bytes of a topic stand for.
     fn to_frame(&mut self, bytes: Option<&[u8]>, out: &mut Vec<u8>) -> Result<Converted, ConvertError>;
@@ -36,13 +41,25 @@ pub struct Converted {
 
 /// The names a configuration may give a converter, the Java class names among them, and what they stand for.
 const CLASSES: [(&str, &[&str]); 2] = [
-    ("json", &["org.apache.kafka.connect.json.JsonConverter", "JsonConverter"]),
-    ("string", &["org.apache.kafka.connect.storage.StringConverter", "StringConverter"]),
+    (
+        "json",
+        &["org.apache.kafka.connect.json.JsonConverter", "JsonConverter"],
+    ),
+    (
+        "string",
+        &[
+            "org.apache.kafka.connect.storage.StringConverter",
+            "StringConverter",
+        ],
+    ),
 ];
 
 /// The short name of the converter class `name`; none where there is no such converter.
 pub fn class(name: &str) -> Option<&'static str> {
-    CLASSES.iter().find(|(short, aliases)| *short == name || aliases.contains(&name)).map(|(short, _)| *short)
+    CLASSES
+        .iter()
+        .find(|(short, aliases)| *short == name || aliases.contains(&name))
+        .map(|(short, _)| *short)
 }
 
 /// The short names of all converters.
