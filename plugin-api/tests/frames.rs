@@ -73,9 +73,15 @@ fn build(records: &[Made]) -> Bytes {
             let (schema, value) = typed.as_ref().map(|(schema, value)| (&**schema, value)).unzip();
             record.header(name, id, schema, value).expect("it fits");
         }
-        made.timestamp.map(|millis| record.timestamp(millis));
-        made.partition.map(|partition| record.partition(partition));
-        made.offset.map(|offset| record.offset(offset));
+        if let Some(millis) = made.timestamp {
+            record.timestamp(millis);
+        }
+        if let Some(partition) = made.partition {
+            record.partition(partition);
+        }
+        if let Some(offset) = made.offset {
+            record.offset(offset);
+        }
         record.push().expect("it is small");
     }
     batch.finish()
@@ -108,9 +114,10 @@ proptest! {
             for (header, (name, typed)) in headers.iter().zip(&made.headers) {
                 prop_assert_eq!(header.name, name);
                 let read = header.value.to_value().expect("it is one");
-                match typed {
-                    Some((schema, value)) => prop_assert_eq!(encoded(Some(schema), &read), encoded(Some(schema), value)),
-                    None => prop_assert_eq!(read, Value::Null),
+                if let Some((schema, value)) = typed {
+                    prop_assert_eq!(encoded(Some(schema), &read), encoded(Some(schema), value));
+                } else {
+                    prop_assert_eq!(read, Value::Null);
                 }
             }
         }

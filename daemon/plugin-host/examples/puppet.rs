@@ -279,7 +279,7 @@ impl SourceTask for PuppetSourceTask {
         self.orders = Orders::new(&context.config);
         self.orders.obey("start").await?;
         GENERATION.set(context.generation as f64);
-        self.connector = context.connector.clone();
+        self.connector.clone_from(&context.connector);
         self.records = context.config.usize("records");
         self.bytes = context.config.usize("bytes");
         self.polls_left = context.config.i64("polls");
