@@ -231,9 +231,9 @@ mod tests {
     }
 
     #[test]
-    fn defaults_are_kafka_connects() {
+    fn defaults_are_kafka_connects_but_for_the_flush_interval() {
         let config = WorkerConfig::default();
-        assert_eq!(config.offset_flush_interval, Duration::from_mins(1));
+        assert_eq!(config.offset_flush_interval, Duration::from_secs(5));
         assert_eq!(config.graceful_stop, Duration::from_secs(5));
         assert_eq!(config.key_converter.class, "json");
         assert_eq!(config.segment_bytes, 128 << 20);

@@ -170,7 +170,7 @@ fn every_fault_of_a_file_at_once_in_the_order_of_its_lines() {
             3,
             "slot.nmae: is no key of postgres-source; did you mean slot.name?",
         ),
-        (4, "tasks.max = \"0\": must be 1 or more"),
+        (4, "tasks.max = \"0\": must be between 1 and 1000"),
         (
             6,
             "value.converter = \"avro\": must be a converter of this version: json, string",
