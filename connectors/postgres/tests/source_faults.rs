@@ -466,3 +466,59 @@ async fn a_stop_of_the_server_in_order_is_not_held_up() {
     assert_eq!(error.kind, ErrorKind::Retriable, "{error}");
     stopping.await.unwrap();
 }
+
+/// Passes connections on to `port` until it is frozen; those made afterwards pass again.
+struct Proxy {
+    port: u16,
+    frozen: tokio::sync::watch::Sender<bool>,
+}
+
+impl Proxy {
+    async fn to(port: u16) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let own = listener.local_addr().unwrap().port();
+        let (frozen, mut freeze) = tokio::sync::watch::channel(false);
+        tokio::spawn(async move {
+            loop {
+                let (mut client, _) = listener.accept().await.unwrap();
+                let mut server = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+                freeze.mark_unchanged();
+                let mut freeze = freeze.clone();
+                tokio::spawn(async move {
+                    tokio::select! {
+                        _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
+                        // As when a network drops a connection without a word: both ends stay open.
+                        _ = freeze.changed() => std::future::pending().await,
+                    }
+                });
+            }
+        });
+        Self { port: own, frozen }
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_falls_silent_is_opened_again() {
+    let postgres = Postgres::start_with(&[("wal_sender_timeout", "1s")]);
+    let database = postgres.database().await;
+    postgres
+        .execute(&database, "CREATE TABLE t (id int PRIMARY KEY)")
+        .await;
+    let proxy = Proxy::to(postgres.port()).await;
+    let port = proxy.port.to_string();
+    let mut driver = Driver::start(&postgres, &database, &[("database.port", &port)], None).await;
+    driver.snapshot().await;
+    postgres.execute(&database, "INSERT INTO t VALUES (1)").await;
+    driver.take_records(1).await;
+    proxy.frozen.send(true).unwrap();
+    postgres.execute(&database, "INSERT INTO t VALUES (2)").await;
+    let error = loop {
+        match driver.poll().await {
+            Ok(batch) => assert!(batch.records.is_empty(), "{batch:?}"),
+            Err(error) => break error,
+        }
+    };
+    check(&error, ErrorKind::Retriable, &["fell silent", "opened again"]);
+    assert_eq!(driver.take_records(1).await[0].after(), &json!({"id": 2}));
+    driver.stop().await;
+}

@@ -142,7 +142,7 @@ async fn a_restart_within_a_transaction_goes_on_at_the_very_change() {
     let mut lives = 0;
     while total < 10_001 {
         let before = total;
-        for _ in 0..(lives % 7 + 1) {
+        for _ in 0..=lives % 7 {
             let batch = driver.poll().await.unwrap();
             assert!(batch.records.len() <= 100);
             total += batch.records.len();

@@ -8,6 +8,7 @@ mod support;
 use serde_json::json;
 use source_driver::{Driver, Record, offset};
 use support::Postgres;
+use tidewater_plugin_api::SourceTask;
 
 #[tokio::test]
 async fn inserts_updates_and_deletes_become_change_events() {
@@ -227,8 +228,8 @@ async fn truncates_are_skipped_unless_wanted() {
         (&json!(null), &json!(null), &json!(null))
     );
     assert_eq!(ops(&skipping.take_records(3).await), ["c", "d", "c"]);
-    use tidewater_plugin_api::SourceTask;
-    assert_eq!(skipping.task.metrics()["skipped_changes"], 2.0);
+    let skipped = skipping.task.metrics()["skipped_changes"];
+    assert!((skipped - 2.0).abs() < 0.5, "{skipped}");
     wanted.stop().await;
     skipping.stop().await;
 }

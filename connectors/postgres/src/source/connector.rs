@@ -24,7 +24,10 @@ impl SourceConnector for PostgresSource {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             documentation: "Captures the rows of PostgreSQL tables, and then every change of them, by logical replication \
                             (pgoutput). Records are Debezium's change events. PostgreSQL 13 or later with \
-                            wal_level=logical."
+                            wal_level=logical. Types without a mapping of their own (ranges, composites, geometric and \
+                            network types, arrays of several dimensions, extensions) are sent as PostgreSQL's text, \
+                            never left out; bit varying is text too, and a time with time zone keeps its own offset. Defaults of \
+                            columns do not stand in schemas, so that a null stays a null."
                 .to_owned(),
             config: config_def(),
             exactly_once: true,

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use pgwire_replication::{Lsn, ReplicationClient, ReplicationEvent};
 use sqlx::PgConnection;
@@ -21,6 +22,7 @@ use super::preflight;
 use super::relation::{Relation, Shape};
 use super::row::{Cells, Row};
 use super::settings::Settings;
+use super::slot;
 use super::type_catalog::TypeCatalog;
 
 /// Microseconds from 1970-01-01 to 2000-01-01, where PostgreSQL's time begins.
@@ -63,6 +65,10 @@ pub(crate) struct Stream {
     catalog: Option<PgConnection>,
     old: Cells,
     new: Cells,
+    /// When the server was last heard of.
+    heard: Instant,
+    /// Whether the server still has this session, being asked.
+    asking: Option<JoinHandle<Result<bool>>>,
     /// Whether the server waits to hear how far this is: it does when it shuts down.
     asked: bool,
     /// Changes of captured tables that `skipped.operations` leaves out.
@@ -82,6 +88,8 @@ impl Stream {
             catalog: None,
             old: Cells::new(),
             new: Cells::new(),
+            heard: Instant::now(),
+            asking: None,
             asked: false,
             filtered: 0,
         }
@@ -95,6 +103,11 @@ impl Stream {
     /// The end of the server's log as far as it is known, for metrics.
     pub(crate) fn log_end(&self) -> Lsn {
         self.client.metrics().last_wal_end()
+    }
+
+    /// Whether a transaction is on its way.
+    pub(crate) fn in_transaction(&self) -> bool {
+        self.transaction.is_some()
     }
 
     /// Whether the server has asked since the last call how far this is.
@@ -111,12 +124,48 @@ impl Stream {
     pub(crate) async fn next(&mut self) -> Result<ReplicationEvent> {
         let server = &self.settings.server;
         match self.client.recv().await {
-            Ok(Some(event)) => Ok(event),
+            Ok(Some(event)) => {
+                self.heard = Instant::now();
+                Ok(event)
+            }
             Ok(None) => Err(Error::retriable(format!(
                 "the server ended the stream ({server}); it is opened again"
             ))),
             Err(error) => Err(failure::replication(server, "streaming", &error)),
         }
+    }
+
+    /// After a long silence, asks the server whether it still has this session; an error where it has not. A connection
+    /// that a network dropped without a word looks just like a server without changes.
+    pub(crate) async fn check_alive(&mut self) -> Result<()> {
+        let patience = self.settings.status_interval.saturating_mul(6);
+        match &mut self.asking {
+            None if self.heard.elapsed() < patience => {}
+            None => {
+                let settings = self.settings.clone();
+                self.asking = Some(tokio::spawn(async move {
+                    let mut connection = connection::catalog(&settings.server).await?;
+                    Ok(slot::find(&mut connection, &settings)
+                        .await?
+                        .is_some_and(|slot| slot.active_pid.is_some()))
+                }));
+            }
+            Some(asking) if asking.is_finished() => {
+                let answer = asking.await;
+                self.asking = None;
+                let alive =
+                    answer.map_err(|error| Error::retriable(format!("asking for the slot: {error}")))??;
+                if !alive && self.heard.elapsed() >= patience {
+                    return Err(Error::retriable(format!(
+                        "the stream fell silent, and the server no longer has it ({}); it is opened again",
+                        self.settings.server
+                    )));
+                }
+                self.heard = Instant::now();
+            }
+            Some(_) => {}
+        }
+        Ok(())
     }
 
     /// Waits for the catalogs where a table was just described. To be called before the next event is taken; dropped
@@ -337,14 +386,26 @@ async fn load(
     oid: u32,
     types: Vec<u32>,
 ) -> Result<Loaded> {
-    let mut connection = match connection {
-        Some(connection) => connection,
-        None => connection::catalog(&settings.server).await?,
-    };
+    // A connection that was idle for long may have been closed meanwhile: a new one is worth an attempt.
+    if let Some(connection) = connection
+        && let Ok(loaded) = load_with(&settings, connection, oid, &types).await
+    {
+        return Ok(loaded);
+    }
+    let connection = connection::catalog(&settings.server).await?;
+    load_with(&settings, connection, oid, &types).await
+}
+
+async fn load_with(
+    settings: &Settings,
+    mut connection: PgConnection,
+    oid: u32,
+    types: &[u32],
+) -> Result<Loaded> {
     let doing = "reading the catalogs for the stream";
     let fault = |error: sqlx::Error| failure::sql(&settings.server, doing, &error);
     let tables = catalog::tables(&mut connection, &[oid]).await.map_err(fault)?;
-    let types = TypeCatalog::load(&mut connection, &types).await.map_err(fault)?;
+    let types = TypeCatalog::load(&mut connection, types).await.map_err(fault)?;
     Ok(Loaded {
         connection,
         table: tables.into_iter().next(),

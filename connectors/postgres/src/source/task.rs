@@ -27,6 +27,8 @@ use super::{connection, slot};
 
 /// A batch is full with this many bytes, whatever the number of its records.
 const BATCH_BYTES: usize = 4 << 20;
+/// How long at most a batch waits for the rest of a transaction that is on its way.
+const LINGER: Duration = Duration::from_millis(5);
 /// How long a stop waits for the session to end.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -343,6 +345,7 @@ impl Running {
     async fn poll_stream(&mut self, batch: &mut FrameBuilder) -> Result<()> {
         let deadline = Instant::now() + self.settings.poll_interval;
         let mut yielded = false;
+        let mut linger: Option<Instant> = None;
         loop {
             if let Some(heartbeat) = &mut self.heartbeat
                 && heartbeat.beat().await
@@ -374,15 +377,20 @@ impl Running {
             let moved = self.stated != Some(*position);
             // An idle source stores its position now and then; at once where the server waits for it, to shut down.
             let due = moved && (stream.was_asked() || now >= self.stated_at + self.settings.status_interval);
-            if due || !batch.is_empty() {
+            // A transaction comes without a pause, so its rest is worth a moment's wait: far fewer batches.
+            let lingers =
+                !batch.is_empty() && stream.in_transaction() && now < *linger.get_or_insert(now + LINGER);
+            if due || (!batch.is_empty() && !lingers) {
                 self.state_position(batch);
                 return Ok(());
             }
-            if now >= deadline {
-                return Ok(());
+            if now >= deadline && !lingers {
+                return stream.check_alive().await;
             }
             let mut wake = deadline;
-            if moved {
+            if lingers {
+                wake = linger.unwrap_or(now);
+            } else if moved {
                 wake = wake.min(self.stated_at + self.settings.status_interval);
             }
             if let Some(heartbeat) = &self.heartbeat {
