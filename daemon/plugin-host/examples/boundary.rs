@@ -51,8 +51,11 @@ async fn main() -> Result<(), Failure> {
     Ok(())
 }
 
-/// The library of the test plugin, beside this program.
+/// The library of the test plugin: beside this program, or the one of another build that the first argument names.
 fn puppet() -> Result<PathBuf, Failure> {
+    if let Some(path) = std::env::args_os().nth(1) {
+        return Ok(path.into());
+    }
     let path = std::env::current_exe()?.with_file_name("libpuppet.so");
     if path.exists() {
         return Ok(path);

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use tidewater_plugin_api::metric::{Counter, Gauge};
 use tidewater_plugin_api::{
-    Config, ConfigDef, ConfigMap, ConfigProblem, ConnectorKind, ConnectorSpec, Error, Frame, FrameBuilder,
-    Importance, PutReport, Result, Schema, SinkConnector, SinkTask, SinkTaskContext, SourceConnector,
-    SourcePosition, SourceTask, SourceTaskContext, TopicPartition, TopicPartitionOffset, Type, Value,
-    async_trait, config_def::ConfigType,
+    AssignedPartition, Config, ConfigDef, ConfigMap, ConfigProblem, ConnectorKind, ConnectorSpec, Error,
+    Frame, FrameBuilder, Importance, PutReport, Result, Schema, SchemaRef, SinkConnector, SinkTask,
+    SinkTaskContext, SourceConnector, SourcePosition, SourceTask, SourceTaskContext, TopicPartition,
+    TopicPartitionOffset, Type, async_trait, config_def::ConfigType,
 };
 
 tidewater_plugin_api::export_plugin! {
@@ -244,7 +244,9 @@ struct PuppetSourceTask {
     orders: Orders,
     connector: String,
     records: usize,
-    bytes: usize,
+    /// What makes each record longer.
+    filling: Vec<u8>,
+    schema: Option<SchemaRef>,
     polls_left: i64,
     /// How many records have been read.
     read: i64,
@@ -259,17 +261,30 @@ impl Drop for PuppetSourceTask {
 
 impl PuppetSourceTask {
     fn push(&mut self, batch: &mut FrameBuilder) -> Result<()> {
-        let schema = Arc::new(Schema::new(Type::String));
-        let text = format!("{}{}", self.read, "x".repeat(self.bytes));
-        batch.push("puppets", None, (&schema, &Value::String(text)))?;
+        let schema = self
+            .schema
+            .get_or_insert_with(|| Arc::new(Schema::new(Type::String)));
+        let topic = batch.topic("puppets")?;
+        let id = batch.schema(schema)?;
+        let mut record = batch.record(topic);
+        record.value(id, |writer| {
+            let open = writer.begin();
+            writer.raw(self.read.to_string().as_bytes());
+            writer.raw(&self.filling);
+            writer.end(open);
+        });
+        record.push()?;
         self.read += 1;
+        Ok(())
+    }
+
+    fn position(&self, batch: &mut FrameBuilder) {
         let json =
             |name: &str, value: serde_json::Value| serde_json::Map::from_iter([(name.to_owned(), value)]);
         batch.position(SourcePosition {
             partition: json("puppet", self.connector.clone().into()),
             offset: Some(json("read", self.read.into())),
         });
-        Ok(())
     }
 }
 
@@ -281,7 +296,7 @@ impl SourceTask for PuppetSourceTask {
         GENERATION.set(context.generation as f64);
         self.connector.clone_from(&context.connector);
         self.records = context.config.usize("records");
-        self.bytes = context.config.usize("bytes");
+        self.filling = vec![b'x'; context.config.usize("bytes")];
         self.polls_left = context.config.i64("polls");
         let partition = serde_json::Map::from_iter([("puppet".to_owned(), self.connector.clone().into())]);
         self.read = context
@@ -297,6 +312,7 @@ impl SourceTask for PuppetSourceTask {
         if self.orders.does == "one-at-a-time" {
             // Each call reads one record; only the third call returns.
             self.push(batch)?;
+            self.position(batch);
             if self.read < 3 {
                 WAITS.add(1);
                 std::future::pending::<()>().await;
@@ -316,6 +332,7 @@ impl SourceTask for PuppetSourceTask {
         for _ in 0..self.records {
             self.push(batch)?;
         }
+        self.position(batch);
         Ok(())
     }
 
@@ -391,13 +408,14 @@ impl SinkTask for PuppetSinkTask {
         self.orders.obey("start").await
     }
 
-    async fn open(&mut self, partitions: &[TopicPartition]) -> Result<Vec<TopicPartitionOffset>> {
+    async fn open(&mut self, partitions: &[AssignedPartition]) -> Result<Vec<TopicPartitionOffset>> {
         self.orders.obey("open").await?;
-        self.open.extend_from_slice(partitions);
+        self.open
+            .extend(partitions.iter().map(|assigned| assigned.partition.clone()));
         Ok(partitions
             .iter()
-            .map(|partition| TopicPartitionOffset {
-                partition: partition.clone(),
+            .map(|assigned| TopicPartitionOffset {
+                partition: assigned.partition.clone(),
                 offset: 7,
             })
             .collect())

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tidewater_plugin_api::abi::Opcode;
-use tidewater_plugin_api::{PutReport, TopicPartition, TopicPartitionOffset};
+use tidewater_plugin_api::{AssignedPartition, PutReport, TopicPartition, TopicPartitionOffset};
 
 use crate::error::PluginError;
 use crate::instance::Instance;
@@ -36,7 +36,7 @@ impl SinkTaskHandle {
     /// Gives the task partitions; answers where those go on whose offsets the target keeps.
     pub async fn open(
         &self,
-        partitions: &[TopicPartition],
+        partitions: &[AssignedPartition],
     ) -> Result<Vec<TopicPartitionOffset>, PluginError> {
         self.instance
             .ask(Opcode::Open, encode(&self.instance, partitions)?)

@@ -40,7 +40,10 @@ async fn dropping_a_call_drops_it_in_the_plugin() {
         }
         match call {
             "start" => dropped!(loaded, task.start()),
-            "open" => dropped!(loaded, task.open(&partitions)),
+            "open" => dropped!(
+                loaded,
+                task.open(&partitions.clone().map(|partition| partition.assigned("1")))
+            ),
             "put" => dropped!(loaded, task.put(frame(3, 3))),
             "flush" => dropped!(loaded, task.flush()),
             _ => dropped!(loaded, task.close(&partitions)),

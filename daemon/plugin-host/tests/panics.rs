@@ -93,7 +93,8 @@ async fn in_every_call_of_a_sink() {
         let task = loaded.sink(&[("at", call), ("do", "panic")]);
         let all = async {
             task.start().await?;
-            task.open(&partitions).await?;
+            task.open(&partitions.clone().map(|partition| partition.assigned("1")))
+                .await?;
             task.put(frame(2, 2)).await?;
             task.flush().await?;
             task.close(&partitions).await?;

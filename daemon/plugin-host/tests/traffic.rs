@@ -98,7 +98,11 @@ async fn a_sink_writes_what_it_is_given() {
             partition,
         })
         .collect();
-    let offsets = in_time(task.open(&partitions)).await.expect("it is opened");
+    let assigned: Vec<_> = partitions
+        .iter()
+        .map(|partition| partition.clone().assigned("1"))
+        .collect();
+    let offsets = in_time(task.open(&assigned)).await.expect("it is opened");
     assert_eq!(offsets.len(), 3);
     assert_eq!((&offsets[2].partition, offsets[2].offset), (&partitions[2], 7));
     for _ in 0..10 {
