@@ -86,6 +86,8 @@ pub enum Form {
     Array(Box<Form>),
     /// An hstore literal.
     Hstore(Box<Form>, Box<Form>),
+    /// An hstore literal, from a JSON object as text: what `hstore.handling.mode=json` sends.
+    HstoreOfJson,
     /// JSON.
     Json(SchemaRef),
     /// `(x,y)`.
@@ -121,6 +123,7 @@ impl Form {
                 Logical::Bits => Form::Bits {
                     length: schema.parameters.get("length").and_then(|text| text.parse().ok()),
                 },
+                Logical::Json if *kind == ColumnKind::Hstore => Form::HstoreOfJson,
                 _ => Form::Plain,
             };
         }
@@ -224,6 +227,7 @@ impl Form {
                     value_form.write_element(value, out)?;
                 }
             }
+            (Form::HstoreOfJson, ValueRef::String(text)) => write_hstore_of_json(text, out)?,
             (Form::Json(schema), value) => {
                 json::write_value(value, Some(schema), DecimalFormat::Numeric, out)?;
             }
@@ -274,16 +278,39 @@ impl Form {
             return Ok(());
         }
         let element = out.split_off(start);
-        out.push(b'"');
-        for byte in element {
-            if matches!(byte, b'"' | b'\\') {
-                out.push(b'\\');
-            }
-            out.push(byte);
-        }
-        out.push(b'"');
+        write_quoted(&element, out);
         Ok(())
     }
+}
+
+/// Appends text in quotes, as array and hstore literals have it.
+fn write_quoted(text: &[u8], out: &mut Vec<u8>) {
+    out.push(b'"');
+    for &byte in text {
+        if matches!(byte, b'"' | b'\\') {
+            out.push(b'\\');
+        }
+        out.push(byte);
+    }
+    out.push(b'"');
+}
+
+fn write_hstore_of_json(text: &str, out: &mut Vec<u8>) -> Result<(), TextError> {
+    let object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(text)
+        .map_err(|error| TextError(format!("only a JSON object can become an hstore: {error}")))?;
+    for (index, (key, value)) in object.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        write_quoted(key.as_bytes(), out);
+        out.extend_from_slice(b"=>");
+        match value {
+            serde_json::Value::Null => out.extend_from_slice(b"NULL"),
+            serde_json::Value::String(text) => write_quoted(text.as_bytes(), out),
+            other => write_quoted(other.to_string().as_bytes(), out),
+        }
+    }
+    Ok(())
 }
 
 fn write_integer(value: impl itoa::Integer, out: &mut Vec<u8>) {
@@ -430,5 +457,9 @@ mod tests {
         let schema = || Schema::map(Schema::new(Type::String), Schema::new(Type::String).optional());
         assert_eq!(text(schema(), &ColumnKind::Hstore, &map), r#""a=>b"=>NULL"#);
         assert_eq!(text(schema(), &ColumnKind::Json, &map), r#"{"a=>b":null}"#);
+        let object = Value::String(r#"{"k \"q\"":"v\\","n":null,"i":1}"#.into());
+        let schema = || Schema::new(Type::String).named("io.debezium.data.Json");
+        let hstore = r#""k \"q\""=>"v\\","n"=>NULL,"i"=>"1""#;
+        assert_eq!(text(schema(), &ColumnKind::Hstore, &object), hstore);
     }
 }
