@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 use crate::postgres::Postgres;
@@ -54,6 +54,12 @@ pub struct Streamed {
     deleted: Option<(String, String)>,
 }
 
+/// A key or a value of the JSON converter with schemas.
+#[derive(Deserialize)]
+struct WithSchema<T> {
+    payload: T,
+}
+
 #[derive(Deserialize)]
 struct Envelope {
     op: String,
@@ -86,7 +92,7 @@ impl Streamed {
         };
         let event: Option<Envelope> = match record.value.map(serde_json::from_slice) {
             None => None,
-            Some(Ok(event)) => event,
+            Some(Ok(WithSchema { payload })) => Some(payload),
             Some(Err(error)) => return fault(&format!("the value is no envelope: {error}")),
         };
         let Some(Envelope { op, after }) = event else {
@@ -177,9 +183,7 @@ async fn audited(source: &Postgres) -> Result<Histories> {
 
 /// The key's columns joined by `|`, as the audit writes them.
 fn key_text(key: &[u8]) -> Option<String> {
-    let Value::Object(columns) = serde_json::from_slice(key).ok()? else {
-        return None;
-    };
+    let WithSchema { payload: columns } = serde_json::from_slice::<WithSchema<Map<String, Value>>>(key).ok()?;
     let text = |value: &Value| match value {
         Value::String(text) => text.clone(),
         other => other.to_string(),
@@ -191,10 +195,10 @@ fn key_text(key: &[u8]) -> Option<String> {
 mod tests {
     use super::{Result, Streamed, TopicRecord};
 
-    const CREATE: &str = r#"{"op":"c","after":{"rev":5,"id":1}}"#;
-    const UPDATE: &str = r#"{"op":"u","after":{"rev":6}}"#;
-    const DELETE: &str = r#"{"op":"d","after":null}"#;
-    const READ: &str = r#"{"op":"r","after":{"rev":0}}"#;
+    const CREATE: &str = r#"{"payload":{"op":"c","after":{"rev":5,"id":1}}}"#;
+    const UPDATE: &str = r#"{"payload":{"op":"u","after":{"rev":6}}}"#;
+    const DELETE: &str = r#"{"payload":{"op":"d","after":null}}"#;
+    const READ: &str = r#"{"payload":{"op":"r","after":{"rev":0}}}"#;
 
     /// Takes in records of one key, `None` being a tombstone.
     fn take(values: &[Option<&str>]) -> Result<Streamed> {
@@ -205,7 +209,7 @@ mod tests {
                 topic: "shop.shop.orders",
                 partition: 0,
                 offset,
-                key: Some(br#"{"id":1,"n":"x"}"#),
+                key: Some(br#"{"payload":{"id":1,"n":"x"}}"#),
                 value,
             })?;
         }
@@ -236,6 +240,6 @@ mod tests {
     fn a_snapshot_row_comes_once_and_first() {
         assert!(take(&[Some(UPDATE), Some(READ)]).is_err());
         assert!(take(&[Some(READ), Some(READ)]).is_err());
-        assert!(take(&[Some(r#"{"op":"x"}"#)]).is_err());
+        assert!(take(&[Some(r#"{"payload":{"op":"x"}}"#)]).is_err());
     }
 }

@@ -27,7 +27,7 @@ impl ConnectorFile {
         .with("connector.class", class)
     }
 
-    /// Captures the shop from `server` under the topic prefix `shop`, JSON without schemas.
+    /// Captures the shop from `server` under the topic prefix `shop`, JSON with schemas.
     pub fn shop_source(server: &Postgres) -> Self {
         Self::new("shop-source", "postgres-source")
             .with("database.hostname", "127.0.0.1")
@@ -72,13 +72,13 @@ impl ConnectorFile {
             .json()
     }
 
-    /// JSON without schemas for keys and values.
+    /// JSON with schemas for keys and values: a sink of rows must know a timestamp from a number.
     #[must_use]
     pub fn json(self) -> Self {
         self.with("key.converter", "json")
-            .with("key.converter.schemas.enable", false)
+            .with("key.converter.schemas.enable", true)
             .with("value.converter", "json")
-            .with("value.converter.schemas.enable", false)
+            .with("value.converter.schemas.enable", true)
     }
 
     /// Sets a key.

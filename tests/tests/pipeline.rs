@@ -77,19 +77,18 @@ async fn tables_are_made_where_there_are_none() -> Result<()> {
     stand.options.connectors.clear();
     let tables = "shop\\.(customers|products|orders|order_items|payments)";
     for file in [
-        ConnectorFile::shop_source(&stand.source)
-            .with("table.include.list", tables)
-            .with("value.converter.schemas.enable", true)
-            .with("key.converter.schemas.enable", true),
-        ConnectorFile::shop_mirror(&stand.target)
-            .with("value.converter.schemas.enable", true)
-            .with("key.converter.schemas.enable", true),
+        ConnectorFile::shop_source(&stand.source).with("table.include.list", tables),
+        ConnectorFile::shop_mirror(&stand.target),
     ] {
         stand.options.connectors.push(file.write(&stand.work)?);
     }
     stand
         .source
-        .execute(DATABASE, "DROP TABLE shop.every_type")
+        .execute(
+            DATABASE,
+            // Blanks that pad and hstore have no column type that a schema of Connect's could name.
+            "DROP TABLE shop.every_type; ALTER TABLE shop.payments ALTER card TYPE text; ALTER TABLE shop.products DROP attributes",
+        )
         .await?;
     let mut daemon = stand.start()?;
     stand.equal(&daemon).await?;
