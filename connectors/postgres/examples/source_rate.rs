@@ -11,8 +11,9 @@
 mod support;
 
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use sqlx::Connection;
 use support::{PASSWORD, Postgres, USER, program};
 use tidewater_connector_postgres::source::{PostgresSource, PostgresSourceTask};
 use tidewater_plugin_api::{Config, FrameBuilder, SourceConnector, SourceTask, SourceTaskContext};
@@ -157,5 +158,48 @@ async fn main() {
         "stream                   {rate:>10.0} rows/s  {processor:.2} processor s per million  {:.2} of it",
         rate / native
     );
+    let (p50, p99) = latency(&postgres, &database, &mut task).await;
+    println!(
+        "latency, one row a transaction: p50 {p50:.2} ms, p99 {p99:.2} ms from the insert's issue to its record"
+    );
     task.stop().await.unwrap();
+}
+
+/// The 50th and 99th hundredths of the time from an insert's issue, in milliseconds, to the return of the poll with its record.
+async fn latency(postgres: &Postgres, database: &str, task: &mut PostgresSourceTask) -> (f64, f64) {
+    const ROUNDS: usize = 2000;
+    let options = postgres.options(database);
+    let (issue, mut issued) = tokio::sync::mpsc::unbounded_channel();
+    let writer = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let mut connection = sqlx::PgConnection::connect_with(&options).await.unwrap();
+            for round in 0..ROUNDS {
+                issue.send(Instant::now()).unwrap();
+                let id = 1_000_000_000 + round as i64;
+                let insert = "INSERT INTO orders VALUES ($1, 1, 'x', 1, now(), NULL, true)";
+                sqlx::query(insert)
+                    .bind(id)
+                    .execute(&mut connection)
+                    .await
+                    .unwrap();
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        });
+    });
+    let mut batch = FrameBuilder::new();
+    let mut times = Vec::new();
+    while times.len() < ROUNDS {
+        task.poll(&mut batch).await.unwrap();
+        for _ in 0..batch.len() {
+            times.push(issued.recv().await.unwrap().elapsed().as_secs_f64() * 1000.0);
+        }
+        batch.finish();
+    }
+    writer.join().unwrap();
+    times.sort_by(f64::total_cmp);
+    (times[ROUNDS / 2], times[ROUNDS * 99 / 100])
 }

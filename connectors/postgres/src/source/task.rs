@@ -29,6 +29,9 @@ use super::{connection, slot};
 const BATCH_BYTES: usize = 4 << 20;
 /// How long at most a batch waits for the rest of a transaction that is on its way.
 const LINGER: Duration = Duration::from_millis(5);
+/// A transaction with so many records in the batch is a large one: then rows are gathered for so long.
+const MANY: usize = 64;
+const GATHER: Duration = Duration::from_millis(1);
 /// How long a stop waits for the session to end.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -386,6 +389,12 @@ impl Running {
             }
             if now >= deadline && !lingers {
                 return stream.check_alive().await;
+            }
+            if lingers && batch.len() >= MANY {
+                // Waking for each row costs more than the rows: let them gather, in the queue and then in the socket.
+                tokio::time::sleep(GATHER).await;
+                yielded = false;
+                continue;
             }
             let mut wake = deadline;
             if lingers {
