@@ -32,6 +32,7 @@ macro_rules! dropped {
 #[tokio::test]
 async fn dropping_a_call_drops_it_in_the_plugin() {
     let partitions = partitions();
+    let assigned = partitions.clone().map(|partition| partition.assigned("1"));
     let loaded = load(&["puppet"]);
     for call in ["start", "open", "put", "flush", "close"] {
         let task = loaded.sink(&[("at", call), ("do", "hang")]);
@@ -40,10 +41,7 @@ async fn dropping_a_call_drops_it_in_the_plugin() {
         }
         match call {
             "start" => dropped!(loaded, task.start()),
-            "open" => dropped!(
-                loaded,
-                task.open(&partitions.clone().map(|partition| partition.assigned("1")))
-            ),
+            "open" => dropped!(loaded, task.open(&assigned)),
             "put" => dropped!(loaded, task.put(frame(3, 3))),
             "flush" => dropped!(loaded, task.flush()),
             _ => dropped!(loaded, task.close(&partitions)),
