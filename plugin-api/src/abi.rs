@@ -181,7 +181,7 @@ pub enum Opcode {
     Commit = 18,
     /// Sink task: a [`SinkStart`](crate::payload::SinkStart); answers nothing.
     SinkStart = 32,
-    /// Sink task: a list of [`TopicPartition`](crate::TopicPartition); answers a list of
+    /// Sink task: a list of [`AssignedPartition`](crate::AssignedPartition); answers a list of
     /// [`TopicPartitionOffset`](crate::TopicPartitionOffset).
     Open = 33,
     /// Sink task: a frame; answers a [`PutReport`](crate::PutReport).

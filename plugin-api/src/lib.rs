@@ -127,7 +127,7 @@
 //!         tracing::info!(generation = context.generation, "printing");
 //!         Ok(())
 //!     }
-//!     async fn open(&mut self, _: &[TopicPartition]) -> Result<Vec<TopicPartitionOffset>> {
+//!     async fn open(&mut self, _: &[AssignedPartition]) -> Result<Vec<TopicPartitionOffset>> {
 //!         Ok(vec![]) // the host goes on from the committed offsets
 //!     }
 //!     async fn put(&mut self, batch: &Frame) -> Result<PutReport> {
@@ -176,6 +176,9 @@ pub use error::{Error, ErrorKind, Result};
 pub use frame::{Frame, FrameBuilder, Headers, Record};
 pub use plugin::{ConnectorKind, ConnectorSpec};
 pub use schema::{Field, Schema, SchemaRef, Type};
-pub use sink::{PutReport, SinkConnector, SinkTask, SinkTaskContext, TopicPartition, TopicPartitionOffset};
+pub use sink::{
+    AssignedPartition, PutReport, SinkConnector, SinkTask, SinkTaskContext, TopicPartition,
+    TopicPartitionOffset,
+};
 pub use source::{SourceConnector, SourcePosition, SourceTask, SourceTaskContext};
 pub use value::{Value, ValueRef, ValueWriter};

@@ -62,6 +62,27 @@ pub struct TopicPartition {
     pub partition: u32,
 }
 
+impl TopicPartition {
+    /// The partition as a task is given it, of the topic that `topic_id` tells apart.
+    pub fn assigned(self, topic_id: impl Into<String>) -> AssignedPartition {
+        AssignedPartition {
+            partition: self,
+            topic_id: topic_id.into(),
+        }
+    }
+}
+
+/// A partition that a task is given.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AssignedPartition {
+    /// The partition.
+    #[serde(flatten)]
+    pub partition: TopicPartition,
+    /// Tells the topic from any other of the same name: one that was deleted before it, or one of another log. A target
+    /// that keeps offsets keeps this beside them, since an offset means nothing in another topic.
+    pub topic_id: String,
+}
+
 /// The next offset to read from a partition.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TopicPartitionOffset {
@@ -103,9 +124,10 @@ pub trait SinkTask: Send + 'static {
     /// Begins the task: connects, checks, prepares.
     async fn start(&mut self, context: SinkTaskContext) -> Result<()>;
 
-    /// The task now owns these partitions. A target that keeps offsets answers where each goes on; for those left
-    /// out the host goes on from the committed group offset. May be called again with more partitions.
-    async fn open(&mut self, partitions: &[TopicPartition]) -> Result<Vec<TopicPartitionOffset>>;
+    /// The task now owns these partitions. A target that keeps offsets answers where each goes on, but for those whose
+    /// offset is of a topic with another [`topic_id`](AssignedPartition::topic_id): that one counts for nothing. For
+    /// those left out the host goes on from the committed group offset. May be called again with more partitions.
+    async fn open(&mut self, partitions: &[AssignedPartition]) -> Result<Vec<TopicPartitionOffset>>;
 
     /// Writes a batch. Records of one partition stand in order, and batches come in order (invariant 5). After a
     /// retriable error the same batch comes again; it must then not be there twice in a target that keeps offsets.

@@ -64,6 +64,30 @@ async fn offsets_are_kept_by_partition_and_survive_other_partitions() {
 }
 
 #[tokio::test]
+async fn a_new_topic_of_the_same_name_is_written_from_its_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("out.jsonl");
+    let (mut sink, _) = Sink::open(&path, 1).await.unwrap();
+    sink.put(0, &["old 0", "old 1"]).await.unwrap();
+    sink.flush().await.unwrap();
+    drop(sink);
+    let mut sink = Sink::start(sink_config(&path, &[]), 2).await.unwrap();
+    let renewed = partition(0).partition.assigned("second");
+    assert_eq!(sink.task.open(std::slice::from_ref(&renewed)).await.unwrap(), []);
+    sink.put(0, &["new 0"]).await.unwrap();
+    sink.flush().await.unwrap();
+    assert_eq!(written(&path), ["old 0", "old 1", "new 0"]);
+    drop(sink);
+    let mut sink = Sink::start(sink_config(&path, &[]), 3).await.unwrap();
+    let offsets = sink.task.open(&[renewed]).await.unwrap();
+    assert_eq!(
+        next_offset(&offsets),
+        1,
+        "the new topic's offset is remembered as such"
+    );
+}
+
+#[tokio::test]
 async fn tombstones() {
     let folder = tempfile::tempdir().unwrap();
     for (setting, expected) in [("true", "null\n"), ("false", "")] {

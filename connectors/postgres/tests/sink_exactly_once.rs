@@ -188,6 +188,29 @@ async fn batches_that_come_again_change_nothing() {
 }
 
 #[tokio::test]
+async fn a_new_topic_of_the_same_name_is_written_from_its_start() {
+    let postgres = Postgres::shared();
+    let database = postgres.database().await;
+    postgres
+        .execute(&database, "CREATE TABLE log (n int, word text)")
+        .await;
+    let table = log_table();
+    let mut sink = Sink::start(&postgres, &database, &INSERT, &["log"]).await;
+    sink.put(&[entry(&table, 0), entry(&table, 1)]).await.unwrap();
+    // The log was made anew: its offsets start over, and those in the target are of another topic.
+    let mut renewed = sink_support::partitions(&["log"], 1);
+    renewed[0].topic_id = "another".into();
+    assert_eq!(sink.task.open(&renewed).await.unwrap(), []);
+    sink.task
+        .put(&frame(&[(0, entry(&table, 2)), (1, entry(&table, 3))]))
+        .await
+        .unwrap();
+    assert_eq!(rows(&postgres, &database, COUNTED).await, ["4|4|0|3"]);
+    let known = sink.task.open(&renewed).await.unwrap();
+    assert_eq!(known[0].offset, 2, "the new topic's offset is remembered as such");
+}
+
+#[tokio::test]
 async fn an_earlier_instance_is_fenced() {
     let postgres = Postgres::shared();
     let database = postgres.database().await;
@@ -330,9 +353,7 @@ async fn a_server_that_crashes_under_load() {
         async move { Sink::start_with(config, 1, &[topic]).await.unwrap() }
     };
     let mut log_sink = start("log", INSERT.to_vec()).await;
-    let mut settings = UPSERT.to_vec();
-    settings.push(("batch.copy.rows", "30"));
-    let mut people_sink = start("people", settings).await;
+    let mut people_sink = start("people", UPSERT.to_vec()).await;
     let (crash, mut crashes) = tokio::sync::mpsc::channel::<()>(1);
     let server = postgres.clone();
     let crasher = tokio::task::spawn_blocking(move || {

@@ -85,19 +85,27 @@ async fn copy_and_parameters_write_the_same() {
     let mut results = Vec::new();
     for copy_rows in ["1", "1000000"] {
         let database = postgres.database().await;
-        let mut settings = UPSERT.to_vec();
-        settings.extend([("batch.copy.rows", copy_rows), ("batch.size", "7")]);
+        let settings = [
+            ("insert.mode", "insert"),
+            ("pk.mode", "record_key"),
+            ("delete.enabled", "true"),
+            ("auto.create", "true"),
+            ("batch.copy.rows", copy_rows),
+            ("batch.size", "7"),
+        ];
         let mut sink = Sink::start(&postgres, &database, &settings, &["shop.public.people"]).await;
-        for round in 0..3 {
-            let messages: Vec<Message> = (0..50)
-                .map(|n| match (n + round) % 5 {
-                    0 => people.delete(&int(n)),
-                    1 => people.write("u", person(n, "\\N", None)),
-                    _ => people.write("u", person(n, &format!("name {n}\t{round}"), Some("\\."))),
-                })
-                .collect();
-            sink.put(&messages).await.unwrap();
+        let mut messages = Vec::new();
+        for n in 0..60 {
+            let note = ["\\N", "\\.", "", "a\\b\tc\nd\re\u{8}\"'", "{}"][n as usize % 5];
+            messages.push(people.write("c", person(n, note, (n % 3 != 0).then_some(note))));
+            if n % 4 == 0 {
+                // What is deleted can be inserted again: the order is kept.
+                messages.push(people.delete(&int(n / 2)));
+                messages.push(people.write("c", person(n / 2, "again", None)));
+            }
         }
+        sink.put(&messages).await.unwrap();
+        assert_eq!(sink.metric("batches-one-by-one"), 0);
         results.push(
             rows(
                 &postgres,
@@ -107,7 +115,10 @@ async fn copy_and_parameters_write_the_same() {
             .await,
         );
     }
-    assert_eq!(results[0].len(), 40);
+    assert_eq!(results[0].len(), 60);
+    assert_eq!(results[0][28], "28|again|-");
+    let odd = "a\\b\tc\nd\re\u{8}\"'";
+    assert_eq!(results[0][13], format!("13|{odd}|{odd}"));
     assert_eq!(results[0], results[1]);
 }
 
@@ -284,47 +295,41 @@ async fn values_that_were_not_sent_stay() {
         message
     };
     let all = "SELECT * FROM docs ORDER BY id";
-    for copy_rows in ["1", "1000"] {
-        let mut settings = UPSERT.to_vec();
-        let offsets = format!("offsets_{copy_rows}");
-        settings.extend([("batch.copy.rows", copy_rows), ("offsets.table", &offsets)]);
-        let mut sink = Sink::start(&postgres, &database, &settings, &["docs"]).await;
-        // `body` and `tags` are NOT NULL: an insertion without them would be refused though the row is there.
-        sink.put(&[
-            docs.write("c", doc(1, "one", "long")),
-            docs.write("c", doc(2, "two", "longer")),
-        ])
-        .await
-        .unwrap();
-        sink.put(&[
-            partial(1, "uno"),
-            docs.write("u", doc(2, "zwei", "new")),
-            partial(2, "due"),
-        ])
-        .await
-        .unwrap();
-        assert_eq!(
-            rows(&postgres, &database, all).await,
-            [r#"1|uno|long|["a","b"]|5"#, r#"2|due|new|["a","b"]|5"#]
-        );
-        // A row in which nothing changed at all.
-        let row = vec![
-            int(1),
-            text(unsent),
-            text(unsent),
-            Value::Array(vec![text(unsent)]),
-            Value::Int64(6),
-        ];
-        let mut nothing = docs.write("u", row);
-        nothing.unavailable = vec!["size".into()];
-        sink.put(&[nothing]).await.unwrap();
-        assert_eq!(
-            rows(&postgres, &database, all).await[0],
-            r#"1|uno|long|["a","b"]|5"#
-        );
-        assert_eq!(sink.metric("batches-one-by-one"), 0);
-        postgres.execute(&database, "TRUNCATE docs").await;
-    }
+    let mut sink = Sink::start(&postgres, &database, &UPSERT, &["docs"]).await;
+    // `body` and `tags` are NOT NULL: an insertion without them would be refused though the row is there.
+    sink.put(&[
+        docs.write("c", doc(1, "one", "long")),
+        docs.write("c", doc(2, "two", "longer")),
+    ])
+    .await
+    .unwrap();
+    sink.put(&[
+        partial(1, "uno"),
+        docs.write("u", doc(2, "zwei", "new")),
+        partial(2, "due"),
+    ])
+    .await
+    .unwrap();
+    assert_eq!(
+        rows(&postgres, &database, all).await,
+        [r#"1|uno|long|["a","b"]|5"#, r#"2|due|new|["a","b"]|5"#]
+    );
+    // A row in which nothing changed at all.
+    let row = vec![
+        int(1),
+        text(unsent),
+        text(unsent),
+        Value::Array(vec![text(unsent)]),
+        Value::Int64(6),
+    ];
+    let mut nothing = docs.write("u", row);
+    nothing.unavailable = vec!["size".into()];
+    sink.put(&[nothing]).await.unwrap();
+    assert_eq!(
+        rows(&postgres, &database, all).await[0],
+        r#"1|uno|long|["a","b"]|5"#
+    );
+    assert_eq!(sink.metric("batches-one-by-one"), 0);
 }
 
 #[tokio::test]
@@ -485,9 +490,7 @@ async fn generated_identity_and_domain_columns() {
             ("f", string()),
         ],
     );
-    let mut settings = UPSERT.to_vec();
-    settings.push(("batch.copy.rows", "2"));
-    let mut sink = Sink::start(&postgres, &database, &settings, &["t"]).await;
+    let mut sink = Sink::start(&postgres, &database, &UPSERT, &["t"]).await;
     let row = |id: i32, b: i32| {
         vec![
             int(id),

@@ -226,9 +226,16 @@ impl SinkTask {
         if new.is_empty() {
             return Ok(());
         }
+        let mut owned = Vec::with_capacity(new.len());
+        for partition in &new {
+            let topic = self.broker.topic(&partition.topic);
+            let topic = topic
+                .ok_or_else(|| Error::State(format!("topic {} was deleted meanwhile", partition.topic)))?;
+            owned.push(partition.clone().assigned(topic.id));
+        }
         let kept: BTreeMap<_, _> = self
             .plugin
-            .open(&new)
+            .open(&owned)
             .await?
             .into_iter()
             .map(|kept| (kept.partition, kept.offset))

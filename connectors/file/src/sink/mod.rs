@@ -21,8 +21,8 @@ use std::collections::BTreeMap;
 use rustix::fs::Access;
 use tidewater_plugin_api::config::ConfigMap;
 use tidewater_plugin_api::{
-    Config, ConfigProblem, ConnectorKind, ConnectorSpec, Error, Frame, PutReport, Result, SinkConnector,
-    SinkTask, SinkTaskContext, TopicPartition, TopicPartitionOffset, async_trait,
+    AssignedPartition, Config, ConfigProblem, ConnectorKind, ConnectorSpec, Error, Frame, PutReport, Result,
+    SinkConnector, SinkTask, SinkTaskContext, TopicPartition, TopicPartitionOffset, async_trait,
 };
 
 use self::settings::Settings;
@@ -179,7 +179,7 @@ impl SinkTask for FileSinkTask {
         Ok(())
     }
 
-    async fn open(&mut self, partitions: &[TopicPartition]) -> Result<Vec<TopicPartitionOffset>> {
+    async fn open(&mut self, partitions: &[AssignedPartition]) -> Result<Vec<TopicPartitionOffset>> {
         if let Stage::Locked(_) = &self.stage
             && let Stage::Locked(lock) = std::mem::take(&mut self.stage)
         {
@@ -193,6 +193,7 @@ impl SinkTask for FileSinkTask {
                 }
             }
         }
+        self.writer()?.assign(partitions);
         // What is answered here must be durable: the host begins after it.
         self.write(Writer::flush)?;
         Ok(self.writer()?.offsets(partitions))

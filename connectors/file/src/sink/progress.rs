@@ -1,6 +1,8 @@
 //! Which records are in the file: for each partition the next offset wanted.
 
-use tidewater_plugin_api::{Record, TopicPartition, TopicPartitionOffset};
+use std::collections::BTreeMap;
+
+use tidewater_plugin_api::{AssignedPartition, Record, TopicPartition, TopicPartitionOffset};
 
 /// Progress by partition, with a batch's share apart until the whole batch is written.
 #[derive(Debug, Default)]
@@ -8,6 +10,7 @@ pub struct Progress {
     entries: Vec<Entry>,
     /// The entry of the record before: records of one partition mostly come together.
     latest: usize,
+    topic_ids: BTreeMap<String, String>,
 }
 
 #[derive(Debug)]
@@ -20,8 +23,8 @@ struct Entry {
 }
 
 impl Progress {
-    /// Goes on from `offsets`.
-    pub fn new(offsets: &[TopicPartitionOffset]) -> Self {
+    /// Goes on from `offsets`, which are of the topics with these ids.
+    pub fn new(offsets: &[TopicPartitionOffset], topic_ids: &BTreeMap<String, String>) -> Self {
         let entries = offsets.iter().map(|known| Entry {
             partition: known.partition.clone(),
             written: Some(known.offset),
@@ -30,6 +33,7 @@ impl Progress {
         Self {
             entries: entries.collect(),
             latest: 0,
+            topic_ids: topic_ids.clone(),
         }
     }
 
@@ -76,10 +80,42 @@ impl Progress {
     }
 
     /// The next offsets wanted, of `partitions`.
-    pub fn of(&self, partitions: &[TopicPartition]) -> Vec<TopicPartitionOffset> {
+    pub fn of(&self, partitions: &[AssignedPartition]) -> Vec<TopicPartitionOffset> {
         let mut offsets = self.all();
-        offsets.retain(|known| partitions.contains(&known.partition));
+        offsets.retain(|known| {
+            partitions
+                .iter()
+                .any(|assigned| assigned.partition == known.partition)
+        });
         offsets
+    }
+
+    /// The ids of the topics these offsets are of.
+    pub fn topic_ids(&self) -> BTreeMap<String, String> {
+        self.topic_ids.clone()
+    }
+
+    /// Takes note of the topics' ids, and forgets the offsets of a topic that has another one now. Whether anything
+    /// changed.
+    pub fn assign(&mut self, partitions: &[AssignedPartition]) -> bool {
+        let mut changed = false;
+        for AssignedPartition { partition, topic_id } in partitions {
+            let known = self.topic_ids.insert(partition.topic.clone(), topic_id.clone());
+            if known.as_ref() == Some(topic_id) {
+                continue;
+            }
+            changed = true;
+            if known.is_some() {
+                let topic = &partition.topic;
+                tracing::warn!(
+                    topic,
+                    "the topic is a new one of the same name: it is written from its start, after what the file holds"
+                );
+                self.entries.retain(|entry| entry.partition.topic != *topic);
+                self.latest = 0;
+            }
+        }
+        changed
     }
 
     /// The next offsets wanted, of all partitions.

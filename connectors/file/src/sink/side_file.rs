@@ -4,6 +4,7 @@
 //! so that two writers keep apart, and since each write is a new file, each new file is locked before it takes
 //! the name: who holds the lock of the file that bears the name is the writer.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -31,6 +32,8 @@ pub struct State {
     pub fingerprint: String,
     /// For each partition the next offset to write: all before are within `length`, or in a file rotated away.
     pub offsets: Vec<TopicPartitionOffset>,
+    /// The ids of the topics that the offsets are of.
+    pub topic_ids: BTreeMap<String, String>,
 }
 
 /// The file's form. The checksum is CRC-32C of the state's text.
@@ -272,6 +275,7 @@ mod tests {
                 },
                 offset: 9,
             }],
+            topic_ids: [("t".to_owned(), "id".to_owned())].into(),
         }
     }
 

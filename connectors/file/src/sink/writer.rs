@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use tidewater_plugin_api::{Frame, TopicPartition, TopicPartitionOffset};
+use tidewater_plugin_api::{AssignedPartition, Frame, TopicPartitionOffset};
 
 use super::data_file::{DataFile, Standing};
 use super::line::{write_record_line, write_value_line};
@@ -53,9 +53,10 @@ impl Writer {
         state: Option<&State>,
     ) -> Result<Self, FileError> {
         let data = recovery::open(&settings.file, state)?;
-        let offsets = state.map_or(&[][..], |state| &state.offsets);
         let mut writer = Self {
-            progress: Progress::new(offsets),
+            progress: state.map_or_else(Progress::default, |state| {
+                Progress::new(&state.offsets, &state.topic_ids)
+            }),
             buffer: Vec::with_capacity(settings.write_bytes),
             dirty: false,
             cut_to: None,
@@ -75,8 +76,15 @@ impl Writer {
         self.counts
     }
 
+    /// Takes `partitions` over. What is known of a topic that is not the same any more counts for nothing.
+    pub fn assign(&mut self, partitions: &[AssignedPartition]) {
+        if self.progress.assign(partitions) {
+            self.dirty = true;
+        }
+    }
+
     /// Where `partitions` go on.
-    pub fn offsets(&self, partitions: &[TopicPartition]) -> Vec<TopicPartitionOffset> {
+    pub fn offsets(&self, partitions: &[AssignedPartition]) -> Vec<TopicPartitionOffset> {
         self.progress.of(partitions)
     }
 
@@ -179,6 +187,7 @@ impl Writer {
             length: data.length(),
             fingerprint: data.fingerprint().to_string(),
             offsets: self.progress.all(),
+            topic_ids: self.progress.topic_ids(),
         }
     }
 

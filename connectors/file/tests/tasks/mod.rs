@@ -13,8 +13,9 @@ use tidewater_connector_file::{FileSink, FileSource};
 use tidewater_plugin_api::config::ConfigMap;
 use tidewater_plugin_api::frame::SchemaCache;
 use tidewater_plugin_api::{
-    Config, Frame, FrameBuilder, Result, Schema, SinkConnector, SinkTask, SinkTaskContext, SourceConnector,
-    SourcePosition, SourceTask, SourceTaskContext, TopicPartition, TopicPartitionOffset, Type, Value,
+    AssignedPartition, Config, Frame, FrameBuilder, Result, Schema, SinkConnector, SinkTask, SinkTaskContext,
+    SourceConnector, SourcePosition, SourceTask, SourceTaskContext, TopicPartition, TopicPartitionOffset,
+    Type, Value,
 };
 
 /// Longer than anything here can take: what waits so long waits for ever.
@@ -170,11 +171,12 @@ pub fn sink_config(file: &Path, more: &[(&str, &str)]) -> Config {
     Config::new(FileSink::spec().config, map).unwrap()
 }
 
-pub fn partition(number: u32) -> TopicPartition {
+pub fn partition(number: u32) -> AssignedPartition {
     TopicPartition {
         topic: "lines".into(),
         partition: number,
     }
+    .assigned("first")
 }
 
 /// A sink task that has been started.
@@ -220,7 +222,7 @@ impl Sink {
 }
 
 pub fn next_offset(offsets: &[TopicPartitionOffset]) -> u64 {
-    let known = offsets.iter().find(|known| known.partition == partition(0));
+    let known = offsets.iter().find(|known| known.partition == partition(0).partition);
     known.map_or(0, |known| known.offset)
 }
 

@@ -78,7 +78,7 @@ pub struct Settings {
     pub placeholder: Placeholder,
     /// The most rows one statement writes.
     pub batch_rows: usize,
-    /// From how many rows on a statement is fed by COPY.
+    /// From how many rows on insertions use COPY.
     pub copy_rows: usize,
     /// The table of offsets.
     pub offsets_table: TableName,
@@ -263,7 +263,7 @@ pub fn definition() -> ConfigDef {
             Int,
             "500",
             Low,
-            "From how many rows on a statement is fed by COPY through a temporary table instead of by parameters.",
+            "From how many rows on insert.mode=insert uses COPY instead of INSERT.",
         )
         .validate(at_least_one())
         .group(BATCHES)

@@ -5,7 +5,7 @@
 //! afterwards moves the offset only where its stamp still stands: an instance from before is fenced (invariant 9).
 
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
-use tidewater_plugin_api::TopicPartition;
+use tidewater_plugin_api::{AssignedPartition, TopicPartition};
 
 use super::error::SinkError;
 use super::identifier::{TableName, literal, quoted};
@@ -54,7 +54,7 @@ impl Offsets {
         // Room on each page for the next version of a row, which changes with every batch.
         statements.push(format!(
             "CREATE TABLE IF NOT EXISTS {table} (connector text NOT NULL, topic text NOT NULL, partition integer NOT NULL, \
-             next_offset bigint, generation bigint NOT NULL, updated_at timestamptz NOT NULL DEFAULT now(), \
+             topic_id text NOT NULL, next_offset bigint, generation bigint NOT NULL, updated_at timestamptz NOT NULL DEFAULT now(), \
              PRIMARY KEY (connector, topic, partition)) WITH (fillfactor = 40)"
         ));
         for statement in statements {
@@ -67,39 +67,45 @@ impl Offsets {
     }
 
     /// Takes the partitions over for this generation and answers where each goes on, in their order; none for one that
-    /// was never written. Waits for a transaction that an earlier instance has open on them, so what it answers is final.
+    /// was never written, or only from another topic of the same name. Waits for a transaction that an earlier instance has open on them, so what it answers is final.
     pub async fn claim(
         &self,
         connection: &mut PgConnection,
-        partitions: &[TopicPartition],
+        partitions: &[AssignedPartition],
     ) -> Result<Vec<Option<u64>>, SinkError> {
         let table = &self.table;
         let failed = || SinkError::database(format!("taking over the offsets in {table}"));
         let mut transaction = connection.begin().await.map_err(failed())?;
-        let topics: Vec<&str> = partitions.iter().map(|partition| &*partition.topic).collect();
+        let topics: Vec<&str> = partitions
+            .iter()
+            .map(|assigned| &*assigned.partition.topic)
+            .collect();
+        let ids: Vec<&str> = partitions.iter().map(|assigned| &*assigned.topic_id).collect();
         let numbers: Vec<i32> = partitions
             .iter()
-            .map(|partition| partition.partition as i32)
+            .map(|assigned| assigned.partition.partition as i32)
             .collect();
         // In the order of the key, so that two tasks never wait for each other.
         let sql = format!(
-            "INSERT INTO {table} AS o (connector, topic, partition, generation) \
-             SELECT $1, p.topic, p.partition, $4 FROM unnest($2::text[], $3::int4[]) AS p(topic, partition) \
-             ORDER BY 2, 3 \
-             ON CONFLICT (connector, topic, partition) DO UPDATE SET generation = EXCLUDED.generation, updated_at = now() \
+            "INSERT INTO {table} AS o (connector, topic, partition, topic_id, generation) \
+             SELECT $1, p.topic, p.partition, p.topic_id, $5 \
+             FROM unnest($2::text[], $3::int4[], $4::text[]) AS p(topic, partition, topic_id) ORDER BY 2, 3 \
+             ON CONFLICT (connector, topic, partition) DO UPDATE SET generation = EXCLUDED.generation, updated_at = now(), \
+             next_offset = CASE WHEN o.topic_id = EXCLUDED.topic_id THEN o.next_offset END, topic_id = EXCLUDED.topic_id \
              WHERE o.generation <= EXCLUDED.generation RETURNING topic, partition, next_offset"
         );
         let rows = sqlx::query(AssertSqlSafe(sql))
             .bind(&self.connector)
             .bind(&topics)
             .bind(&numbers)
+            .bind(&ids)
             .bind(self.generation)
             .fetch_all(&mut *transaction)
             .await
             .map_err(failed())?;
         let answers: Vec<Option<Option<u64>>> = partitions
             .iter()
-            .map(|partition| {
+            .map(|AssignedPartition { partition, .. }| {
                 rows.iter()
                     .find(|row| {
                         row.get::<&str, _>(0) == partition.topic
@@ -113,7 +119,7 @@ impl Offsets {
             .collect();
         if let Some(index) = answers.iter().position(Option::is_none) {
             transaction.rollback().await.map_err(failed())?;
-            return Err(self.fenced(&partitions[index]));
+            return Err(self.fenced(&partitions[index].partition));
         }
         transaction.commit().await.map_err(failed())?;
         Ok(answers.into_iter().flatten().collect())

@@ -5,11 +5,8 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection};
 
 use super::catalog::Catalog;
 use super::config::Settings;
-use super::error::{Class, SinkError};
+use super::error::SinkError;
 use super::identifier::quoted;
-
-/// Temporary tables are for the busy tables of a session; each is emptied at every commit.
-const MOST_STAGES: usize = 32;
 
 /// A session.
 #[derive(Debug)]
@@ -18,8 +15,6 @@ pub struct Session {
     pub connection: PgConnection,
     /// The tables and plans known to it.
     pub catalog: Catalog,
-    stages: usize,
-    may_stage: bool,
 }
 
 /// What every session needs:
@@ -61,8 +56,6 @@ impl Session {
         Ok(Self {
             connection,
             catalog: Catalog::default(),
-            stages: 0,
-            may_stage: true,
         })
     }
 
@@ -73,36 +66,6 @@ impl Session {
             .await
             .map_err(SinkError::database("rolling back"))?;
         Ok(())
-    }
-
-    /// Makes sure that the columns of `set` have a temporary table, where this session may have one more.
-    pub async fn ensure_stage(&mut self, target: usize, set: u32) -> Result<(), SinkError> {
-        let table = &mut self.catalog.targets[target];
-        if table.sets[set as usize].stage.is_some() || !self.may_stage || self.stages >= MOST_STAGES {
-            return Ok(());
-        }
-        let name = format!("pg_temp.tidewater_stage_{}", self.stages);
-        let made = sqlx::raw_sql(AssertSqlSafe(table.stage_statement(set, &name)))
-            .execute(&mut self.connection)
-            .await
-            .map_err(SinkError::database(format!(
-                "making a temporary table for table {}",
-                table.name
-            )));
-        match made {
-            Ok(_) => {
-                self.stages += 1;
-                table.sets[set as usize].stage = Some(name);
-                Ok(())
-            }
-            // Without the right to temporary tables, or with a type that cannot stand in one, parameters do.
-            Err(error) if error.class() == Class::Final => {
-                tracing::warn!(%error, "writing without temporary tables, which is slower");
-                self.may_stage = false;
-                Ok(())
-            }
-            Err(error) => Err(error),
-        }
     }
 }
 

@@ -8,7 +8,7 @@ use sqlx::{PgConnection, Row as _};
 
 use super::error::SinkError;
 use super::identifier::{TableName, quoted};
-use super::statement::{Action, Feed};
+use super::statement::Action;
 use super::text::ColumnKind;
 
 /// A column.
@@ -52,10 +52,8 @@ impl Columns {
 pub struct ColumnSet {
     /// The columns.
     pub columns: Columns,
-    /// The temporary table that COPY fills.
-    pub stage: Option<String>,
     /// SQL by what it does.
-    pub statements: HashMap<(Action, Feed), Arc<str>>,
+    pub statements: HashMap<Action, Arc<str>>,
 }
 
 /// A table.
@@ -211,7 +209,6 @@ impl Target {
         let index = known.unwrap_or_else(|| {
             self.sets.push(ColumnSet {
                 columns,
-                stage: None,
                 statements: HashMap::new(),
             });
             self.sets.len() - 1

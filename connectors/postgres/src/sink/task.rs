@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use tidewater_plugin_api::{
-    Error, Frame, PutReport, Result, SinkTask, SinkTaskContext, TopicPartition, TopicPartitionOffset,
-    async_trait,
+    AssignedPartition, Error, Frame, PutReport, Result, SinkTask, SinkTaskContext, TopicPartition,
+    TopicPartitionOffset, async_trait,
 };
 
 use super::blame;
@@ -42,6 +42,7 @@ struct Running {
 #[derive(Debug)]
 struct Owned {
     partition: TopicPartition,
+    topic_id: String,
     /// The next offset to write; none where nothing was ever written.
     next: Option<u64>,
 }
@@ -99,7 +100,7 @@ impl SinkTask for PostgresSinkTask {
         Ok(())
     }
 
-    async fn open(&mut self, partitions: &[TopicPartition]) -> Result<Vec<TopicPartitionOffset>> {
+    async fn open(&mut self, partitions: &[AssignedPartition]) -> Result<Vec<TopicPartitionOffset>> {
         let running = self.running()?;
         let opened = running.open(partitions).await;
         opened.map_err(|error| running.told(error))
@@ -171,7 +172,8 @@ impl Running {
         self.counters.connections += 1;
         self.offsets.prepare(&mut session.connection).await?;
         if !self.owned.is_empty() {
-            let partitions: Vec<_> = self.owned.iter().map(|owned| owned.partition.clone()).collect();
+            let assigned = |owned: &Owned| owned.partition.clone().assigned(&owned.topic_id);
+            let partitions: Vec<_> = self.owned.iter().map(assigned).collect();
             let positions = self.offsets.claim(&mut session.connection, &partitions).await?;
             for (owned, position) in self.owned.iter_mut().zip(positions) {
                 owned.next = position;
@@ -187,15 +189,23 @@ impl Running {
         }
     }
 
-    async fn open(&mut self, partitions: &[TopicPartition]) -> Result<Vec<TopicPartitionOffset>, SinkError> {
-        self.owned.retain(|owned| !partitions.contains(&owned.partition));
+    async fn open(
+        &mut self,
+        partitions: &[AssignedPartition],
+    ) -> Result<Vec<TopicPartitionOffset>, SinkError> {
+        self.owned.retain(|owned| {
+            !partitions
+                .iter()
+                .any(|assigned| assigned.partition == owned.partition)
+        });
         let mut session = self.take_session().await?;
         let positions = self.offsets.claim(&mut session.connection, partitions).await?;
         self.session = Some(session);
         let mut answer = Vec::new();
-        for (partition, next) in partitions.iter().zip(positions) {
+        for (AssignedPartition { partition, topic_id }, next) in partitions.iter().zip(positions) {
             self.owned.push(Owned {
                 partition: partition.clone(),
+                topic_id: topic_id.clone(),
                 next,
             });
             answer.extend(next.map(|offset| TopicPartitionOffset {
@@ -310,7 +320,6 @@ impl Running {
                     &settings.placeholder,
                 )
                 .map_err(|error| SinkError::value("reading the batch")(error.into()))?;
-                write::prepare(session, &settings, &steps).await?;
                 prepared = Some((batch, steps));
             }
         }

@@ -9,7 +9,7 @@ use super::config::Settings;
 use super::error::SinkError;
 use super::rows::{CopyRows, ParameterRows};
 use super::session::Session;
-use super::statement::{Action, Feed};
+use super::statement::Action;
 use super::steps::{Step, Steps, Work};
 
 /// How much of COPY's text is gathered before it is sent: enough to keep the server busy while the next is written.
@@ -24,26 +24,6 @@ pub struct Changes {
     pub deleted: u64,
     /// Tables emptied.
     pub truncated: u64,
-}
-
-/// Makes the temporary tables that large steps of a batch go through; before its transaction, so that they outlive it.
-pub async fn prepare(session: &mut Session, settings: &Settings, steps: &Steps<'_>) -> Result<(), SinkError> {
-    for step in &steps.steps {
-        if let Work::Rows {
-            action, set, entries, ..
-        } = &step.work
-            && entries.len() >= settings.copy_rows
-            && !copies_into_table(session, step.target, *action)
-        {
-            session.ensure_stage(step.target, *set).await?;
-        }
-    }
-    Ok(())
-}
-
-/// Rows that are only inserted need no temporary table.
-fn copies_into_table(session: &Session, target: usize, action: Action) -> bool {
-    action == Action::Insert && session.catalog.targets[target].takes_copy
 }
 
 /// Carries `steps` out within the transaction that is open.
@@ -94,41 +74,20 @@ async fn rows(
     };
     let (action, set) = (*action, *set);
     let mut count = 0;
-    let mut stage_is_filled = false;
     for entries in entries.chunks(settings.batch_rows) {
         let target = &session.catalog.targets[step.target];
         let doing = doing(action, entries.len(), &target.name.to_string());
-        let stage = target.sets[set as usize].stage.clone();
         let plans = &session.catalog.plans;
         let write = |entry: usize, rows: &mut CopyRows| {
             steps
                 .write_entry(batch, plans, (*table, entry), action, rows)
                 .map_err(SinkError::value(doing.clone()))
         };
-        let connection = &mut session.connection;
-        count += if entries.len() < settings.copy_rows {
-            parameters(session, batch, steps, step, entries, &doing).await?
-        } else if action == Action::Insert && target.takes_copy {
-            copy(connection, &target.copy_statement(set), entries, write, &doing).await?
-        } else if let Some(stage) = stage {
-            let failed = || SinkError::database(doing.clone());
-            if std::mem::replace(&mut stage_is_filled, true) {
-                sqlx::raw_sql(AssertSqlSafe(format!("TRUNCATE TABLE {stage}")))
-                    .execute(&mut *connection)
-                    .await
-                    .map_err(failed())?;
-            }
-            copy(
-                connection,
-                &format!("COPY {stage} FROM STDIN"),
-                entries,
-                write,
-                &doing,
-            )
-            .await?;
-            let sql = session.catalog.targets[step.target].statement(set, action, Feed::Stage);
-            let done = sqlx::query(AssertSqlSafe(sql)).execute(connection).await;
-            done.map_err(failed())?.rows_affected()
+        // Rows that are only inserted need no statement to decide anything about them.
+        let copies = action == Action::Insert && target.takes_copy && entries.len() >= settings.copy_rows;
+        count += if copies {
+            let sql = target.copy_statement(set);
+            copy(&mut session.connection, &sql, entries, write, &doing).await?
         } else {
             parameters(session, batch, steps, step, entries, &doing).await?
         };
@@ -183,7 +142,7 @@ async fn parameters(
             .map_err(SinkError::value(doing))?;
     }
     let failed = || SinkError::database(doing);
-    let sql: Arc<str> = target.statement(set, action, Feed::Parameters);
+    let sql: Arc<str> = target.statement(set, action);
     let arguments = rows
         .arguments()
         .map_err(|error| failed()(sqlx::Error::Encode(error)))?;

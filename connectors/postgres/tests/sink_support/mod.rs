@@ -6,8 +6,8 @@ use std::sync::Arc;
 use tidewater_connector_postgres::sink::PostgresSink;
 use tidewater_plugin_api::frame::SchemaCache;
 use tidewater_plugin_api::{
-    Config, ConfigMap, Field, Frame, FrameBuilder, PutReport, Result, Schema, SchemaRef, SinkConnector,
-    SinkTask, SinkTaskContext, TopicPartition, TopicPartitionOffset, Type, Value,
+    AssignedPartition, Config, ConfigMap, Field, Frame, FrameBuilder, PutReport, Result, Schema, SchemaRef,
+    SinkConnector, SinkTask, SinkTaskContext, TopicPartition, TopicPartitionOffset, Type, Value,
 };
 
 use crate::support::{PASSWORD, Postgres, USER};
@@ -213,13 +213,16 @@ pub fn config(port: u16, database: &str, settings: &[(&str, &str)]) -> Config {
     Config::new(PostgresSink::spec().config, map).unwrap()
 }
 
-pub fn partitions(topics: &[&str], count: u32) -> Vec<TopicPartition> {
+pub fn partitions(topics: &[&str], count: u32) -> Vec<AssignedPartition> {
     topics
         .iter()
         .flat_map(|topic| {
-            (0..count).map(|partition| TopicPartition {
-                topic: (*topic).to_owned(),
-                partition,
+            (0..count).map(move |partition| {
+                TopicPartition {
+                    topic: (*topic).to_owned(),
+                    partition,
+                }
+                .assigned(format!("id of {topic}"))
             })
         })
         .collect()

@@ -75,7 +75,10 @@ fn of_both() -> ConfigDef {
             Importance::High,
             "The most tasks to split the work into.",
         )
-        .validate(Validator::Range { min: Some(1), max: Some(1000) });
+        .validate(Validator::Range {
+            min: Some(1),
+            max: Some(1000),
+        });
     for side in ["key", "value"] {
         let class = format!("{side}.converter");
         let doc = format!(
