@@ -42,6 +42,7 @@ impl ConnectorFile {
             .with("publication.autocreate.mode", "filtered")
             .with("table.include.list", "shop\\..*")
             .with("include.unknown.datatypes", true)
+            .with("interval.handling.mode", "string")
             .json()
     }
 

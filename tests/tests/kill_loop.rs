@@ -74,6 +74,10 @@ async fn databases_are_equal_and_the_books_balance_after_many_kills() -> Result<
         (snapshot_rows, changes.events(), changes.deletes)
     );
     check_ledgers(&daemon, &["shop-source", "shop-mirror", "shop-lines"])?;
+    println!(
+        "{KILLS} kills; {} transactions committed and {} rolled back; {} changes and {} tombstones, each once",
+        totals.committed, totals.rolled_back, found.changes, found.tombstones
+    );
     Ok(())
 }
 
