@@ -148,9 +148,12 @@ impl<'a> Batch<'a> {
             self.unavailable.push(unavailable);
             self.unavailable.len() - 1
         });
-        let earlier = entry
-            .row
-            .filter(|&earlier| partial || self.rows[earlier].plan != key.plan);
+        let earlier = match entry.row {
+            Some(last) if partial || self.rows[last].plan != key.plan => Some(last),
+            // A whole row of the same columns takes the last one's place; what stands behind that may hold others.
+            Some(last) => self.rows[last].earlier,
+            None => None,
+        };
         self.rows.push(Row {
             plan: key.plan,
             values,
