@@ -19,7 +19,7 @@ use crate::payload::{Create, Description};
 struct Table<P>(std::marker::PhantomData<P>);
 
 impl<P: Plugin> Table<P> {
-    const VTABLE: PluginVTable = PluginVTable {
+    const VTABLE: &'static PluginVTable = &PluginVTable {
         size: size_of::<PluginVTable>() as u32,
         abi_minor: ABI_MINOR,
         reserved: 0,
@@ -48,7 +48,7 @@ pub unsafe fn entry<P: Plugin>(table: *const HostVTable) -> *const PluginVTable 
         log::install();
     });
     match prepared {
-        Ok(()) => &raw const *Box::leak(Box::new(Table::<P>::VTABLE)),
+        Ok(()) => Table::<P>::VTABLE,
         Err(_) => ptr::null(),
     }
 }
