@@ -183,7 +183,8 @@ async fn audited(source: &Postgres) -> Result<Histories> {
 
 /// The key's columns joined by `|`, as the audit writes them.
 fn key_text(key: &[u8]) -> Option<String> {
-    let WithSchema { payload: columns } = serde_json::from_slice::<WithSchema<Map<String, Value>>>(key).ok()?;
+    let WithSchema { payload: columns } =
+        serde_json::from_slice::<WithSchema<Map<String, Value>>>(key).ok()?;
     let text = |value: &Value| match value {
         Value::String(text) => text.clone(),
         other => other.to_string(),

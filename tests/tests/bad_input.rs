@@ -171,11 +171,16 @@ async fn wal_level_is_not_logical() -> Result<()> {
 #[tokio::test]
 async fn a_slot_in_use() -> Result<()> {
     let mut case = Case::set_up(&[]).await?;
-    let slot = "CREATE PUBLICATION tidewater_shop FOR TABLE shop.orders;
-                SELECT pg_create_logical_replication_slot('tidewater_shop', 'pgoutput')";
-    case.source.execute(DATABASE, slot).await?;
+    for statement in [
+        "CREATE PUBLICATION tidewater_shop FOR TABLE shop.orders",
+        "SELECT pg_create_logical_replication_slot('tidewater_shop', 'pgoutput')",
+    ] {
+        case.source.execute(DATABASE, statement).await?;
+    }
     let mut command = case.source.client("pg_recvlogical", DATABASE);
     command.args([
+        "--dbname",
+        DATABASE,
         "--slot",
         "tidewater_shop",
         "--start",
@@ -294,12 +299,19 @@ async fn libraries_that_are_no_plugins() -> Result<()> {
         .iter()
         .find(|path| fs::metadata(path).is_ok())
         .expect("this machine has a C library");
-    fs::copy(foreign, plugins.join("libforeign.so")).expect("a library is copied");
-    case.options.plugin_path = vec![plugins];
+    // Passed over in silence, unless its name claims to be a plugin or it is named itself.
+    fs::copy(foreign, plugins.join("libtidewater_claims.so")).expect("a library is copied");
+    let named = case.work.join("libnamed.so");
+    fs::copy(foreign, &named).expect("a library is copied");
+    case.options.plugin_path = vec![plugins, named];
     case.add(&ConnectorFile::shop_source(&case.source))?;
     let daemon = case.told(&["libtext.so"]).await?;
-    for name in ["libcut.so", "libforeign.so"] {
-        daemon.wait_for_trouble(0, &[name]).await?;
+    for words in [
+        ["libcut.so", "cut short"],
+        ["libtidewater_claims.so", "no tidewater plugin"],
+        ["libnamed.so", "no tidewater plugin"],
+    ] {
+        daemon.wait_for_trouble(0, &words).await?;
     }
     case.healed(daemon, 100).await
 }

@@ -35,6 +35,10 @@ async fn stops_under_load_are_orderly_and_restarts_repeat_nothing() -> Result<()
         Ok(())
     };
     for _ in 0..5 {
+        // A stop before it has taken the signals over would be the kernel's.
+        daemon
+            .wait_for("the daemon to run", |event| event.message().ends_with("runs"))
+            .await?;
         for _ in 0..8 {
             assert!(
                 stand.arrivals.next(QUIET).await?,

@@ -38,6 +38,8 @@ async fn receive(bed: &Bed) -> Result<f64> {
     bed.slot("bench_tool").await?;
     let mut command = bed.source.client("pg_recvlogical", DATABASE);
     command.args([
+        "--dbname",
+        DATABASE,
         "--slot",
         "bench_tool",
         "--start",
