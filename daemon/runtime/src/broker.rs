@@ -98,6 +98,7 @@ pub fn is_internal(topic: &str) -> bool {
         || [
             crate::offsets::TOPIC,
             crate::status::TOPIC,
+            crate::schema_store::TOPIC,
             crate::worker::CONFIGS,
         ]
         .contains(&topic)

@@ -21,6 +21,7 @@ use crate::error::{Error, Result};
 use crate::ledger::Ledger;
 use crate::offsets::OffsetStore;
 use crate::retry::Retry;
+use crate::schema_store::SchemaStore;
 use crate::sink_task::{RecordDecoder, SinkTask, Subscription};
 use crate::source_task::{NewTopic, RecordEncoder, SourceTask};
 use crate::status::{State, StatusStore, Subject};
@@ -36,6 +37,8 @@ pub struct Shared {
     pub offsets: Arc<OffsetStore>,
     /// States.
     pub statuses: Arc<StatusStore>,
+    /// Schemas of the typed converter.
+    pub schemas: Arc<SchemaStore>,
     /// How often sinks commit their offsets.
     pub offset_flush_interval: Duration,
     /// How long a plugin may take to stop.
@@ -318,11 +321,19 @@ impl Connector {
     }
 
     fn key(&self) -> Result<Box<dyn Converter>> {
-        new_converter("key.converter", &self.config.key_converter)
+        self.converter("key.converter", &self.config.key_converter)
     }
 
     fn value(&self) -> Result<Box<dyn Converter>> {
-        new_converter("value.converter", &self.config.value_converter)
+        self.converter("value.converter", &self.config.value_converter)
+    }
+
+    fn converter(&self, key: &str, chosen: &ConverterConfig) -> Result<Box<dyn Converter>> {
+        let created = converter::create(&chosen.class, &chosen.settings, &self.shared.schemas);
+        created.map_err(|source| Error::Convert {
+            place: key.to_owned(),
+            source,
+        })
     }
 
     fn new_topic(&self) -> NewTopic {
@@ -339,13 +350,6 @@ impl Connector {
     fn backoff(&self) -> Backoff {
         Backoff::new(Duration::from_millis(300), self.config.retry_delay_max)
     }
-}
-
-fn new_converter(key: &str, chosen: &ConverterConfig) -> Result<Box<dyn Converter>> {
-    converter::create(&chosen.class, &chosen.settings).map_err(|source| Error::Convert {
-        place: key.to_owned(),
-        source,
-    })
 }
 
 /// The outcome of a task's life; a panic in it is an error like others (invariant 7).

@@ -8,7 +8,7 @@
 //! - [`source_task`]: plugin `poll` → [`converter`] → one transaction of records and positions → plugin `commit`;
 //! - [`broker`]: the log as the runtime knows it, a trait; [`embedded`] is the log in this process;
 //! - [`sink_task`]: committed batches → [`converter`] → plugin `put` → offsets;
-//! - [`offsets`], [`status`]: state kept in topics, in Kafka Connect's own record formats;
+//! - [`offsets`], [`status`], [`schema_store`]: state kept in topics, in Kafka Connect's own record formats;
 //! - [`ledger`]: what became of every record; [`retry`], [`backoff`]: trying again, and when.
 
 pub mod backoff;
@@ -21,6 +21,7 @@ pub mod error;
 pub mod ledger;
 pub mod offsets;
 pub mod retry;
+pub mod schema_store;
 pub mod sink_task;
 pub mod source_task;
 pub mod state_topic;

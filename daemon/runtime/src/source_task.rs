@@ -268,6 +268,8 @@ impl RecordEncoder {
             }
             counts.push(self.known[topic]);
         }
+        self.key.prepare(frame.schemas()).await?;
+        self.value.prepare(frame.schemas()).await?;
         self.keyless = self.keyless.wrapping_add(1);
 
         let mut finished = Vec::new();

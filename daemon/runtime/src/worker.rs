@@ -18,6 +18,7 @@ use crate::embedded::EmbeddedBroker;
 use crate::error::{Error, Result};
 use crate::ledger::LedgerSnapshot;
 use crate::offsets::OffsetStore;
+use crate::schema_store::SchemaStore;
 use crate::state_topic::StateTopic;
 use crate::status::{Status, StatusStore, Subject};
 
@@ -62,6 +63,7 @@ impl Worker {
         let (configs, stored) = StateTopic::open(broker.clone(), CONFIGS).await?;
         let shared = Arc::new(Shared {
             offsets: Arc::new(OffsetStore::open(broker.clone()).await?),
+            schemas: Arc::new(SchemaStore::open(broker.clone()).await?),
             statuses: Arc::new(StatusStore::open(broker.clone(), config.worker_id.clone()).await?),
             offset_flush_interval: config.offset_flush_interval,
             graceful_stop: config.graceful_stop,

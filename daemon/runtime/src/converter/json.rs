@@ -101,6 +101,7 @@ fn payload_to_frame(
     })
 }
 
+#[async_trait::async_trait]
 impl Converter for JsonConverter {
     fn to_topic(
         &mut self,

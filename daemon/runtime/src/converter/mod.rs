@@ -2,14 +2,21 @@
 
 mod json;
 mod string;
+mod typed;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use async_trait::async_trait;
 use tidewater_plugin_api::json::DecimalFormat;
 use tidewater_plugin_api::{Schema, SchemaRef};
 
 pub use json::JsonConverter;
 pub use string::StringConverter;
+pub use typed::TypedConverter;
+
+use crate::error::Result;
+use crate::schema_store::SchemaStore;
 
 /// Bytes or a value that a converter cannot take.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -17,7 +24,14 @@ pub use string::StringConverter;
 pub struct ConvertError(pub String);
 
 /// Converts keys or values. One instance serves one task, so that it can keep what it has learnt.
+#[async_trait]
 pub trait Converter: Send + Sync {
+    /// Makes ready for values of these schemas; called before [`to_topic`](Self::to_topic).
+    async fn prepare(&mut self, schemas: &[SchemaRef]) -> Result<()> {
+        let _ = schemas;
+        Ok(())
+    }
+
     /// Appends the bytes for a topic of a value in the frame's encoding; false where they are null.
     fn to_topic(
         &mut self,
@@ -40,7 +54,7 @@ pub struct Converted {
 }
 
 /// The names a configuration may give a converter, the Java class names among them, and what they stand for.
-const CLASSES: [(&str, &[&str]); 2] = [
+const CLASSES: [(&str, &[&str]); 3] = [
     (
         "json",
         &["org.apache.kafka.connect.json.JsonConverter", "JsonConverter"],
@@ -52,6 +66,7 @@ const CLASSES: [(&str, &[&str]); 2] = [
             "StringConverter",
         ],
     ),
+    ("typed", &[]),
 ];
 
 /// The short name of the converter class `name`; none where there is no such converter.
@@ -68,13 +83,18 @@ pub fn classes() -> impl Iterator<Item = &'static str> {
 }
 
 /// The converter class `name` with `settings`, its own keys with their prefix taken off (`schemas.enable`).
-pub fn create(name: &str, settings: &BTreeMap<String, String>) -> Result<Box<dyn Converter>, ConvertError> {
+pub fn create(
+    name: &str,
+    settings: &BTreeMap<String, String>,
+    store: &Arc<SchemaStore>,
+) -> Result<Box<dyn Converter>, ConvertError> {
     match class(name) {
         Some("json") => Ok(Box::new(JsonConverter::from_settings(settings)?)),
         Some("string") => Ok(Box::new(StringConverter)),
+        Some("typed") => Ok(Box::new(TypedConverter::new(store.clone()))),
         _ => Err(ConvertError(format!(
             "there is no converter {name:?}; there are {}",
-            classes().collect::<Vec<_>>().join(" and ")
+            classes().collect::<Vec<_>>().join(", ")
         ))),
     }
 }

@@ -13,6 +13,7 @@ static TEXT: LazyLock<SchemaRef> = LazyLock::new(|| Arc::new(Schema::new(Type::S
 #[derive(Debug)]
 pub struct StringConverter;
 
+#[async_trait::async_trait]
 impl Converter for StringConverter {
     fn to_topic(
         &mut self,
