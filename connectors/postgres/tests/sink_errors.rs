@@ -406,7 +406,11 @@ async fn the_host_s_mistakes_are_told() {
             .value_value(tidewater_plugin_api::frame::SchemaId::NONE, None, &map)
             .unwrap();
         record.push().unwrap();
-        tidewater_plugin_api::Frame::parse(batch.finish(), &mut Default::default()).unwrap()
+        tidewater_plugin_api::Frame::parse(
+            batch.finish(),
+            &mut tidewater_plugin_api::frame::SchemaCache::default(),
+        )
+        .unwrap()
     };
     let error = sink.task.put(&no_schema).await.unwrap_err();
     says(

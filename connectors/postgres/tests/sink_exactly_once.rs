@@ -2,6 +2,7 @@
 //! batches that come again, instances that are no longer the live one, a server that crashes under load (invariants 4, 5
 //! and 9).
 #![cfg(feature = "sink")]
+#![allow(clippy::unwrap_used)] // a failure here is the test's message
 
 mod cutting_proxy;
 mod sink_support;
@@ -144,6 +145,36 @@ async fn a_connection_cut_around_each_message() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn a_server_that_falls_silent() {
+    let postgres = Postgres::shared();
+    let database = postgres.database().await;
+    postgres
+        .execute(&database, "CREATE TABLE log (n int, word text)")
+        .await;
+    let proxy = Proxy::start(postgres.port()).await;
+    let settings = [INSERT[0], ("write.timeout.ms", "2000")];
+    let mut sink = Sink::start_with(config(proxy.port, &database, &settings), 1, &["log"])
+        .await
+        .unwrap();
+    let table = log_table();
+    let batch = frame(&sink.number(&[entry(&table, 0), entry(&table, 1)]));
+    proxy.cut("INSERT", Cut::Silence);
+    let error = sink.task.put(&batch).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Retriable, "{error}");
+    assert!(error.message.contains("write.timeout.ms"), "{error}");
+    proxy.was_cut();
+    // The silent session still holds its transaction open on the server; it ends as it would with the machine it was on.
+    postgres
+        .execute(
+            &database,
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'",
+        )
+        .await;
+    put_until_done(&mut sink, &batch).await;
+    assert_eq!(rows(&postgres, &database, COUNTED).await, ["2|2|0|1"]);
 }
 
 #[tokio::test]

@@ -333,6 +333,23 @@ async fn values_that_were_not_sent_stay() {
 }
 
 #[tokio::test]
+async fn rows_too_large_for_one_statement() {
+    let postgres = Postgres::shared();
+    let database = postgres.database().await;
+    let people = people();
+    let mut sink = Sink::start(&postgres, &database, &UPSERT, &["shop.public.people"]).await;
+    let large = "x".repeat(9_000_000);
+    let messages: Vec<_> = (0..5)
+        .map(|n| people.write("c", person(n, &large, None)))
+        .collect();
+    sink.put(&messages).await.unwrap();
+    let lengths = "SELECT id, length(name) FROM shop_public_people ORDER BY id";
+    let expected: Vec<_> = (0..5).map(|n| format!("{n}|9000000")).collect();
+    assert_eq!(rows(&postgres, &database, lengths).await, expected);
+    assert_eq!(sink.metric("rows-written"), 5);
+}
+
+#[tokio::test]
 async fn names_of_any_kind() {
     let postgres = Postgres::shared();
     let database = postgres.database().await;

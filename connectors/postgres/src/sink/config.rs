@@ -54,6 +54,8 @@ pub struct Settings {
     pub sslkey: Option<PathBuf>,
     /// How long connecting may take.
     pub connect_timeout: Duration,
+    /// How long writing a batch may take.
+    pub write_timeout: Duration,
     /// What writing means.
     pub insert_mode: InsertMode,
     /// Where keys come from.
@@ -268,6 +270,16 @@ pub fn definition() -> ConfigDef {
         .validate(at_least_one())
         .group(BATCHES)
         .optional(
+            "write.timeout.ms",
+            Int,
+            "600000",
+            Low,
+            "How long writing a batch may take, in milliseconds; after that the connection is taken for dead, and the \
+             batch is repeated on another.",
+        )
+        .validate(at_least_one())
+        .group(BATCHES)
+        .optional(
             "offsets.table",
             String,
             "tidewater_offsets",
@@ -355,6 +367,7 @@ impl Settings {
             sslcert: file(&url.sslcert, "connection.sslcert"),
             sslkey: file(&url.sslkey, "connection.sslkey"),
             connect_timeout: config.millis("connection.timeout.ms"),
+            write_timeout: config.millis("write.timeout.ms"),
             insert_mode,
             key_mode,
             key_fields,

@@ -47,6 +47,12 @@ pub enum SinkError {
         /// Why, and what to do.
         reason: String,
     },
+    /// Nothing came back.
+    #[error(
+        "writing a batch took more than {0} ms (write.timeout.ms); the batch is repeated on another connection. Look for \
+         locks on the target's tables, and whether the server can be reached"
+    )]
+    Silent(u128),
     /// A value has no form that Postgres could read.
     #[error("{doing}: {why}")]
     Value {
@@ -119,6 +125,7 @@ impl SinkError {
                 },
             },
             SinkError::Changed(_) => Class::Stale,
+            SinkError::Silent(_) => Class::Lost,
             SinkError::Value { .. } => Class::Data,
             _ => Class::Final,
         }

@@ -55,7 +55,10 @@ pub fn key_cells(mut key: &[u8]) -> impl Iterator<Item = &[u8]> {
 #[derive(Debug, Default)]
 pub struct ParameterRows {
     columns: Vec<TextArray>,
+    /// The column that comes next.
     at: usize,
+    rows: usize,
+    bytes: usize,
 }
 
 /// A one-dimensional `text[]`, its elements in the binary protocol's form: length and bytes, or -1 for NULL.
@@ -71,8 +74,28 @@ impl ParameterRows {
     pub fn new(columns: usize) -> Self {
         Self {
             columns: std::iter::repeat_with(TextArray::default).take(columns).collect(),
-            at: 0,
+            ..Self::default()
         }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.rows
+    }
+
+    /// How large their values are, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Forgets them, but keeps their room.
+    pub fn clear(&mut self) {
+        for column in &mut self.columns {
+            column.elements.clear();
+            column.count = 0;
+            column.has_null = false;
+        }
+        (self.rows, self.bytes) = (0, 0);
     }
 
     /// The rows as a statement's arguments.
@@ -104,7 +127,9 @@ impl RowWriter for ParameterRows {
 
     fn value(&mut self, write: impl FnOnce(&mut Vec<u8>) -> Result<(), TextError>) -> Result<(), TextError> {
         let column = &mut self.columns[self.at];
+        let start = column.elements.len();
         write_key_cell(&mut column.elements, write)?;
+        self.bytes += column.elements.len() - start;
         column.count += 1;
         self.at += 1;
         Ok(())
@@ -113,6 +138,7 @@ impl RowWriter for ParameterRows {
     fn end_row(&mut self) {
         debug_assert_eq!(self.at, self.columns.len());
         self.at = 0;
+        self.rows += 1;
     }
 }
 

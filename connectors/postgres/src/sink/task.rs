@@ -108,8 +108,13 @@ impl SinkTask for PostgresSinkTask {
 
     async fn put(&mut self, batch: &Frame) -> Result<PutReport> {
         let running = self.running()?;
-        let written = Box::pin(running.put(batch)).await;
-        written.map_err(|error| running.told(error))?;
+        // A server that is gone without a word never answers; dropping the call drops its session.
+        let limit = running.settings.write_timeout;
+        let written = tokio::time::timeout(limit, Box::pin(running.put(batch))).await;
+        let silent = |_| Err(SinkError::Silent(limit.as_millis()));
+        written
+            .unwrap_or_else(silent)
+            .map_err(|error| running.told(error))?;
         Ok(PutReport { durable: true })
     }
 

@@ -1,7 +1,5 @@
 //! Carries the steps of a batch out.
 
-use std::sync::Arc;
-
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::batch::Batch;
@@ -11,9 +9,12 @@ use super::rows::{CopyRows, ParameterRows};
 use super::session::Session;
 use super::statement::Action;
 use super::steps::{Step, Steps, Work};
+use super::text::TextError;
 
 /// How much of COPY's text is gathered before it is sent: enough to keep the server busy while the next is written.
 const COPY_CHUNK: usize = 256 * 1024;
+/// How much one statement's parameters hold before it is sent, however few rows that is (invariant 6).
+const STATEMENT_BYTES: usize = 16 * 1024 * 1024;
 
 /// What a batch changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,24 +74,37 @@ async fn rows(
         return Ok(0);
     };
     let (action, set) = (*action, *set);
-    let mut count = 0;
-    for entries in entries.chunks(settings.batch_rows) {
-        let target = &session.catalog.targets[step.target];
-        let doing = doing(action, entries.len(), &target.name.to_string());
-        let plans = &session.catalog.plans;
+    let target = &mut session.catalog.targets[step.target];
+    let plans = &session.catalog.plans;
+    let connection = &mut session.connection;
+    let (name, columns) = (target.name.to_string(), target.sets[set as usize].columns.len());
+    // Rows that are only inserted need no statement to decide anything about them.
+    if action == Action::Insert && target.takes_copy && entries.len() >= settings.copy_rows {
+        let doing = doing(action, entries.len(), &name);
         let write = |entry: usize, rows: &mut CopyRows| {
-            steps
-                .write_entry(batch, plans, (*table, entry), action, rows)
-                .map_err(SinkError::value(doing.clone()))
+            steps.write_entry(batch, plans, (*table, entry), action, rows)
         };
-        // Rows that are only inserted need no statement to decide anything about them.
-        let copies = action == Action::Insert && target.takes_copy && entries.len() >= settings.copy_rows;
-        count += if copies {
-            let sql = target.copy_statement(set);
-            copy(&mut session.connection, &sql, entries, write, &doing).await?
-        } else {
-            parameters(session, batch, steps, step, entries, &doing).await?
-        };
+        return copy(connection, &target.copy_statement(set), entries, write, &doing).await;
+    }
+    let sql = target.statement(set, action);
+    let mut rows = ParameterRows::new(columns);
+    let mut count = 0;
+    for (index, &entry) in entries.iter().enumerate() {
+        steps
+            .write_entry(batch, plans, (*table, entry), action, &mut rows)
+            .map_err(SinkError::value(doing(action, 1, &name)))?;
+        let is_last = index + 1 == entries.len();
+        if is_last || rows.len() >= settings.batch_rows || rows.bytes() >= STATEMENT_BYTES {
+            let failed = || SinkError::database(doing(action, rows.len(), &name));
+            let arguments = rows
+                .arguments()
+                .map_err(|error| failed()(sqlx::Error::Encode(error)))?;
+            let done = sqlx::query_with(AssertSqlSafe(sql.clone()), arguments)
+                .execute(&mut *connection)
+                .await;
+            count += done.map_err(failed())?.rows_affected();
+            rows.clear();
+        }
     }
     Ok(count)
 }
@@ -99,7 +113,7 @@ async fn copy(
     connection: &mut PgConnection,
     sql: &str,
     entries: &[usize],
-    write: impl Fn(usize, &mut CopyRows) -> Result<(), SinkError>,
+    write: impl Fn(usize, &mut CopyRows) -> Result<(), TextError>,
     doing: &str,
 ) -> Result<u64, SinkError> {
     let failed = || SinkError::database(doing);
@@ -108,7 +122,7 @@ async fn copy(
     for &entry in entries {
         if let Err(error) = write(entry, &mut rows) {
             copy.abort("a row cannot be written").await.map_err(failed())?;
-            return Err(error);
+            return Err(SinkError::value(doing)(error));
         }
         if rows.text().len() >= COPY_CHUNK {
             copy.send(rows.text().as_slice()).await.map_err(failed())?;
@@ -117,40 +131,6 @@ async fn copy(
     }
     copy.send(rows.text().as_slice()).await.map_err(failed())?;
     copy.finish().await.map_err(failed())
-}
-
-async fn parameters(
-    session: &mut Session,
-    batch: &Batch<'_>,
-    steps: &Steps<'_>,
-    step: &Step,
-    entries: &[usize],
-    doing: &str,
-) -> Result<u64, SinkError> {
-    let Work::Rows {
-        action, set, table, ..
-    } = step.work
-    else {
-        return Ok(0);
-    };
-    let target = &mut session.catalog.targets[step.target];
-    let columns = &target.sets[set as usize].columns;
-    let mut rows = ParameterRows::new(columns.key.len() + columns.rest.len());
-    for &entry in entries {
-        steps
-            .write_entry(batch, &session.catalog.plans, (table, entry), action, &mut rows)
-            .map_err(SinkError::value(doing))?;
-    }
-    let failed = || SinkError::database(doing);
-    let sql: Arc<str> = target.statement(set, action);
-    let arguments = rows
-        .arguments()
-        .map_err(|error| failed()(sqlx::Error::Encode(error)))?;
-    let done = sqlx::query_with(AssertSqlSafe(sql), arguments)
-        .execute(&mut session.connection)
-        .await
-        .map_err(failed())?;
-    Ok(done.rows_affected())
 }
 
 fn doing(action: Action, rows: usize, table: &str) -> String {

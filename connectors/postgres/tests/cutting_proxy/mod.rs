@@ -1,4 +1,5 @@
 //! A proxy in front of PostgreSQL that cuts a connection around a message of the client's.
+#![allow(clippy::unwrap_used)] // a failure here is the test's message
 
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
@@ -11,6 +12,8 @@ use tokio::net::{TcpListener, TcpStream};
 pub enum Cut {
     /// The server never sees the message.
     Before,
+    /// Neither side ever hears from the other again, but the connection stays.
+    Silence,
     /// The server has carried it out and answered, but the client never hears of it.
     AfterItsAnswer,
 }
@@ -64,8 +67,10 @@ async fn serve(client: TcpStream, server: u16, plan: Plan) {
                 }
                 let bytes = &asked[..count];
                 let cut = plan.lock().unwrap().take_if(|(text, _)| bytes.windows(text.len()).any(|part| part == text));
-                if matches!(cut, Some((_, Cut::Before))) {
-                    return;
+                match cut {
+                    Some((_, Cut::Before)) => return,
+                    Some((_, Cut::Silence)) => return std::future::pending().await,
+                    _ => {}
                 }
                 if to_server.write_all(bytes).await.is_err() {
                     return;

@@ -1,5 +1,6 @@
 //! A sink task on a real database, and the records to feed it with.
 #![allow(dead_code)] // each test binary uses its own part of this
+#![allow(clippy::unwrap_used)] // a failure here is the test's message
 
 use std::sync::Arc;
 
@@ -116,6 +117,7 @@ impl Table {
         }
     }
 
+    #[allow(clippy::unnecessary_wraps)] // as messages take it
     pub fn key(&self, key: &Value) -> Option<Typed> {
         Some((self.key.clone(), Value::Struct(vec![key.clone()])))
     }
