@@ -76,10 +76,19 @@ impl ConnectorFile {
     /// JSON with schemas for keys and values: a sink of rows must know a timestamp from a number.
     #[must_use]
     pub fn json(self) -> Self {
-        self.with("key.converter", "json")
-            .with("key.converter.schemas.enable", true)
-            .with("value.converter", "json")
-            .with("value.converter.schemas.enable", true)
+        self.converter("json")
+    }
+
+    /// This converter, with schemas, for keys and values.
+    #[must_use]
+    pub fn converter(self, name: &str) -> Self {
+        let file = self.with("key.converter", name).with("value.converter", name);
+        match name {
+            "json" => file
+                .with("key.converter.schemas.enable", true)
+                .with("value.converter.schemas.enable", true),
+            _ => file,
+        }
     }
 
     /// Sets a key.

@@ -28,13 +28,15 @@ pub struct Bed {
     pub rows: u64,
     /// Where the slot's content ends.
     pub end: String,
+    /// How records stand in topics.
+    pub converter: &'static str,
     /// Where everything is; dropped last, when the servers have stopped.
     pub work: WorkDir,
 }
 
 impl Bed {
     /// Starts both servers and writes `rows` rows in transactions of 500 behind a slot.
-    pub async fn set_up(progress: &mut Progress, rows: u64) -> Result<Self> {
+    pub async fn set_up(progress: &mut Progress, rows: u64, converter: &'static str) -> Result<Self> {
         progress.step("starting two throwaway PostgreSQL servers");
         let work = WorkDir::new()?;
         let options = PostgresOptions {
@@ -84,6 +86,7 @@ impl Bed {
             target,
             rows,
             end,
+            converter,
             work,
         })
     }
@@ -116,7 +119,7 @@ impl Bed {
             .with("publication.autocreate.mode", "disabled")
             .with("table.include.list", "public\\.events")
             .with("snapshot.mode", snapshot_mode)
-            .json()
+            .converter(self.converter)
     }
 
     /// Writes the topic into the target's table.
@@ -134,7 +137,7 @@ impl Bed {
             .with("delete.enabled", true)
             .with("auto.create", true)
             .with("table.name.format", "${source.schema}.${source.table}")
-            .json()
+            .converter(self.converter)
     }
 
     /// Writes the topic into a file.
@@ -142,7 +145,7 @@ impl Bed {
         ConnectorFile::new("bench-lines", "file-sink")
             .with("topics", "bench.public.events")
             .with("file", self.lines_path().display())
-            .json()
+            .converter(self.converter)
     }
 
     fn lines_path(&self) -> PathBuf {

@@ -37,9 +37,20 @@ struct Arguments {
     /// What to measure; all of it unless said.
     #[arg(long, value_delimiter = ',')]
     only: Vec<Part>,
+    /// How records stand in topics.
+    #[arg(long, value_enum, default_value_t = Converter::Typed)]
+    converter: Converter,
     /// Print the figures as JSON.
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Converter {
+    /// As they are in memory, their schemas kept once.
+    Typed,
+    /// As JSON, each with its schema: Kafka Connect's default.
+    Json,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -91,7 +102,11 @@ fn main() -> ExitCode {
 async fn measure(arguments: &Arguments, progress: &mut Progress) -> Result<Figures> {
     let wanted = |part| arguments.only.is_empty() || arguments.only.contains(&part);
     let mut figures = Figures::default();
-    let bed = Bed::set_up(progress, arguments.rows).await?;
+    let converter = match arguments.converter {
+        Converter::Typed => "typed",
+        Converter::Json => "json",
+    };
+    let bed = Bed::set_up(progress, arguments.rows, converter).await?;
     if wanted(Part::Stream) {
         figures.stream = Some(stream::measure(&bed, progress, arguments.rounds).await?);
     }
