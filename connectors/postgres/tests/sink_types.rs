@@ -1,6 +1,7 @@
 //! Every type's values arrive exactly, edge values included: in columns made for them, by parameters and by COPY, and in
 //! columns of other types that Postgres can make of them.
 #![cfg(feature = "sink")]
+#![allow(clippy::unwrap_used)] // a failure is the message
 
 mod sink_support;
 mod support;
@@ -57,7 +58,9 @@ fn point() -> Schema {
 const MAX_TIMESTAMP: i64 = 9_223_372_036_854_775_806;
 
 /// Schema, the type of the column made for it, and values with the text that Postgres gives for them.
-fn made() -> Vec<(Schema, &'static str, Vec<(Value, String)>)> {
+type Made = (Schema, &'static str, Vec<(Value, String)>);
+
+fn made() -> Vec<Made> {
     use Value::{Bool, Float32, Float64, Int8, Int16, Int32, Int64};
     let case = |schema, ty, values: Vec<(Value, &str)>| {
         let values = values
@@ -68,7 +71,9 @@ fn made() -> Vec<(Schema, &'static str, Vec<(Value, String)>)> {
     };
     let huge = "-123456789012345678901234567890123456789012345678901234567890.12";
     let all_bytes: Vec<u8> = (0..=255).collect();
-    let hex: String = all_bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = all_bytes
+        .iter()
+        .fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
     let inner = Schema::structure(vec![
         Field::new("a", int32()),
         Field::new("b", string().optional()),

@@ -2,15 +2,16 @@
 //!
 //! The map, in the order a record meets it:
 //!
-//! - [`config`] with [`connection_url`] and [`table_format`]: the JDBC sinks' keys;
-//! - [`task`]: the life of a task and of a batch; [`offsets`]: how far each partition is written, in the target itself;
-//! - [`session`]: the connection; [`catalog`]: what it knows of tables ([`target`]) and how records become their rows;
-//!   [`ddl`]: tables and columns that are made;
-//! - [`collect`], with [`record`] and [`placeholder`]: change events, flat records and tombstones into a [`batch`] of the last state per key;
-//! - [`steps`]: the statements a batch takes, in order; [`statement`]: their SQL; [`write`]: carrying them out;
-//! - [`rows`], with [`text`] and [`temporal`]: values as text, as parameters or for COPY;
-//! - [`error`], and [`blame`]: which record, key and column Postgres refused;
-//! - [`identifier`]: names in SQL.
+//! - `config` with `connection_url` and `table_format`: the JDBC sinks' keys;
+//! - `task`: the life of a task and of a batch; `offsets`: how far each partition is written, in the target itself;
+//! - `session`: the connection; `catalog`: what it knows of tables (`target`) and how records become their rows, with
+//!   their keys (`key`); `ddl`: tables and columns that are made;
+//! - `collect`, with `record` and `placeholder`: change events, flat records and tombstones into a `batch` of the last
+//!   state per key;
+//! - `steps`: the statements a batch takes, in order; `statement`: their SQL; `write`: carrying them out;
+//! - `rows`, with `text` and `temporal`: values as text, as parameters or for COPY;
+//! - `error`, and `blame`: which record, key and column Postgres refused;
+//! - `identifier`: names in SQL.
 
 use tidewater_plugin_api::{
     Config, ConfigProblem, ConnectorKind, ConnectorSpec, SinkConnector, SinkTask, async_trait,
@@ -25,6 +26,7 @@ pub mod connection_url;
 mod ddl;
 mod error;
 mod identifier;
+mod key;
 mod offsets;
 mod placeholder;
 mod record;

@@ -5,6 +5,9 @@
 //! constraint on the way, as when two rows swap a unique value, Postgres refuses the statement, and the batch is written
 //! one record after the other instead: the source's own order is always right. Deferrable constraints wait for the
 //! commit in any case.
+//!
+//! What a target does on its own account is its own: where its foreign keys cascade or its triggers write while the
+//! source's do not, they see the last states of a batch and not each change.
 
 use std::collections::HashMap;
 
