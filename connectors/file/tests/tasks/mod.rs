@@ -222,7 +222,9 @@ impl Sink {
 }
 
 pub fn next_offset(offsets: &[TopicPartitionOffset]) -> u64 {
-    let known = offsets.iter().find(|known| known.partition == partition(0).partition);
+    let known = offsets
+        .iter()
+        .find(|known| known.partition == partition(0).partition);
     known.map_or(0, |known| known.offset)
 }
 

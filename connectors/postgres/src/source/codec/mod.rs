@@ -1,8 +1,8 @@
 //! From PostgreSQL's text to typed values: one decoder for the snapshot and the stream, so that the two agree by
 //! construction.
 //!
-//! - [`choose`](self::choose): which codec and which schema a column gets, from its type;
-//! - [`number`], [`temporal`], [`bits`], [`array`], [`hstore`]: the formats, each in its file.
+//! - [`choose`]: which codec and which schema a column gets, from its type;
+//! - [`number`], [`temporal`], [`bits`], [`mod@array`], [`hstore`]: the formats, each in its file.
 //!
 //! A codec never guesses: text that its schema cannot hold (NaN in a decimal, a two-dimensional value in an array) is
 //! [`Unfit`], and the caller sends the column as text from then on, so nothing is lost and nothing stops.
