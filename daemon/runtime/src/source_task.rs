@@ -5,15 +5,16 @@
 //! 3. records and positions become durable and visible in one transaction (invariants 1 and 2);
 //! 4. only then is the plugin told, and may release its own source (invariant 3).
 //!
-//! While one batch commits, the next is polled and converted; it is committed after, so order is kept (invariant 5) and at
-//! most two batches are in memory (invariant 6).
+//! While one transaction commits, what is polled meanwhile is converted and gathered for the next, up to a bound in bytes
+//! (invariant 6): the slower the disk, the larger the transactions. They commit one after the other, so order is kept
+//! (invariant 5).
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use tidewater_broker::{BatchBuilder, Compression, partition_for_key};
-use tidewater_plugin_api::{Frame, Record, TopicPartition};
+use tidewater_plugin_api::{Frame, Record, SourcePosition, TopicPartition};
 use tidewater_plugin_host::{PluginError, SourceTaskHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -46,14 +47,48 @@ pub struct SourceTask {
     pub retry: Retry,
 }
 
-/// A polled batch, converted.
+/// Bytes of records, before compression, at which a transaction is full.
+const TRANSACTION_BYTES: usize = 4 << 20;
+
+/// What is to commit in one transaction: polled frames, converted.
+#[derive(Default)]
 struct Batch {
-    frame: Frame,
+    frames: Vec<Frame>,
     partitions: Vec<PartitionBatch>,
 }
 
+impl Batch {
+    fn add(&mut self, frame: Frame, partitions: Vec<PartitionBatch>) {
+        self.frames.push(frame);
+        self.partitions.extend(partitions);
+    }
+
+    fn has_room(&self) -> bool {
+        self.partitions
+            .iter()
+            .map(|batch| batch.records.bytes())
+            .sum::<usize>()
+            < TRANSACTION_BYTES
+    }
+}
+
+/// How far `frames` reach: the last position of each source partition.
+fn positions(frames: &[Frame]) -> Vec<SourcePosition> {
+    let mut reached: Vec<SourcePosition> = Vec::new();
+    for position in frames.iter().flat_map(Frame::positions) {
+        match reached
+            .iter_mut()
+            .find(|known| known.partition == position.partition)
+        {
+            Some(known) => known.offset.clone_from(&position.offset),
+            None => reached.push(position.clone()),
+        }
+    }
+    reached
+}
+
 /// What became of a batch, with the producer that wrote it.
-type Committed = (Box<dyn Producer>, Frame, Result<()>);
+type Committed = (Box<dyn Producer>, Vec<Frame>, Result<()>);
 type Committing = BoxFuture<'static, Committed>;
 
 impl SourceTask {
@@ -93,12 +128,12 @@ impl SourceTask {
             }
             tokio::select! {
                 biased;
-                (producer, frame, outcome) = pending_or(committing) => {
+                (producer, frames, outcome) = pending_or(committing) => {
                     *committing = None;
                     match outcome {
                         Ok(()) => {
                             self.retry.succeeded();
-                            self.acknowledge(&frame, stop).await?;
+                            self.acknowledge(&positions(&frames), stop).await?;
                             idle_producer = Some(producer);
                         }
                         Err(error) if error.is_retriable() => {
@@ -106,7 +141,10 @@ impl SourceTask {
                             if !self.retry.wait(&error, stop).await {
                                 return Ok(()); // nothing of the batch is visible; it is read again next time
                             }
-                            let again = self.convert(frame, stop).await?;
+                            let mut again = Batch::default();
+                            for frame in frames {
+                                self.convert(frame, &mut again, stop).await?;
+                            }
                             *committing = Some(self.commit(producer, again));
                         }
                         Err(error) => return Err(error),
@@ -114,12 +152,12 @@ impl SourceTask {
                 }
                 // What was polled is finished; nothing more is polled.
                 () = stop.cancelled(), if !stopping => stopping = true,
-                polled = &mut poll, if !stopping && waiting.is_none() => {
+                polled = &mut poll, if !stopping && waiting.as_ref().is_none_or(Batch::has_room) => {
                     match polled.map_err(Error::from) {
                         Ok(frame) => {
                             self.retry.succeeded();
                             self.ledger.read(frame.len() as u64);
-                            waiting = Some(self.convert(frame, stop).await?);
+                            self.convert(frame, waiting.get_or_insert_default(), stop).await?;
                         }
                         Err(error) if error.is_retriable() => {
                             self.ledger.retried();
@@ -133,13 +171,13 @@ impl SourceTask {
         }
     }
 
-    /// Converts a batch, and adds the record of its positions, so that they commit with what they cover (invariant 2).
-    async fn convert(&mut self, frame: Frame, stop: &CancellationToken) -> Result<Batch> {
+    /// Converts a frame and adds it to `batch`.
+    async fn convert(&mut self, frame: Frame, batch: &mut Batch, stop: &CancellationToken) -> Result<()> {
         loop {
             match self.encoder.encode(&frame, &*self.broker).await {
-                Ok(mut partitions) => {
-                    partitions.extend(self.offsets.batch(&self.connector, frame.positions()));
-                    return Ok(Batch { frame, partitions });
+                Ok(partitions) => {
+                    batch.add(frame, partitions);
+                    return Ok(());
                 }
                 Err(error) if error.is_retriable() && self.retry.wait(&error, stop).await => {
                     self.ledger.retried();
@@ -149,18 +187,24 @@ impl SourceTask {
         }
     }
 
-    /// Commits a batch. It runs by itself, so that its outcome is noted whatever becomes of this life.
+    /// Commits a batch, with the record of its positions, so that they hold for what they cover and no more (invariant 2).
+    /// It runs by itself, so that its outcome is noted whatever becomes of this life.
     fn commit(&self, mut producer: Box<dyn Producer>, batch: Batch) -> Committing {
         let (offsets, ledger, connector) =
             (self.offsets.clone(), self.ledger.clone(), self.connector.clone());
         let commit = tokio::spawn(async move {
-            let Batch { frame, partitions } = batch;
+            let Batch {
+                frames,
+                mut partitions,
+            } = batch;
+            let reached = positions(&frames);
+            partitions.extend(offsets.batch(&connector, &reached));
             let outcome = producer.commit(partitions).await;
             if outcome.is_ok() {
-                ledger.written(frame.len() as u64);
-                offsets.committed(&connector, frame.positions());
+                ledger.written(frames.iter().map(|frame| frame.len() as u64).sum());
+                offsets.committed(&connector, &reached);
             }
-            (producer, frame, outcome)
+            (producer, frames, outcome)
         });
         Box::pin(async move {
             match commit.await {
@@ -175,12 +219,12 @@ impl SourceTask {
     }
 
     /// Tells the plugin what is durable: it may now acknowledge its own source (invariant 3).
-    async fn acknowledge(&mut self, frame: &Frame, stop: &CancellationToken) -> Result<()> {
-        if frame.positions().is_empty() {
+    async fn acknowledge(&mut self, positions: &[SourcePosition], stop: &CancellationToken) -> Result<()> {
+        if positions.is_empty() {
             return Ok(());
         }
         loop {
-            match self.plugin.commit(frame.positions()).await.map_err(Error::from) {
+            match self.plugin.commit(positions).await.map_err(Error::from) {
                 Ok(()) => return Ok(()),
                 // Not told in the end: the source repeats what is then known to be here already.
                 Err(error) if error.is_retriable() => {
