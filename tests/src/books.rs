@@ -1,9 +1,10 @@
 //! The outside ledger (invariants 5 and 10): the change events of the topics against what the source's audit says was committed, key by
 //! key and in order. Each created or updated row has a revision of its own, so a lost, doubled, invented or misplaced event shows.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
@@ -44,20 +45,37 @@ impl Totals {
     }
 }
 
+/// How keys and values stand in records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// `{"schema": …, "payload": …}`, as the JSON converter writes topics.
+    WithSchemas,
+    /// The payload alone, as the file sink writes lines.
+    Plain,
+}
+
+impl Form {
+    fn read<T: DeserializeOwned>(self, json: &[u8]) -> serde_json::Result<T> {
+        #[derive(Deserialize)]
+        struct WithSchema<T> {
+            payload: T,
+        }
+        match self {
+            Self::WithSchemas => serde_json::from_slice(json).map(|WithSchema { payload }| payload),
+            Self::Plain => serde_json::from_slice(json),
+        }
+    }
+}
+
 /// The change events of topics, taken in one after the other.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Streamed {
+    form: Form,
     histories: Histories,
     snapshot: HashSet<(String, String)>,
     totals: Totals,
-    /// The delete whose tombstone must come next: its topic and key.
-    deleted: Option<(String, String)>,
-}
-
-/// A key or a value of the JSON converter with schemas.
-#[derive(Deserialize)]
-struct WithSchema<T> {
-    payload: T,
+    /// The delete in each partition whose tombstone must come next: its key.
+    deleted: HashMap<(String, u32), String>,
 }
 
 #[derive(Deserialize)]
@@ -73,6 +91,17 @@ struct After {
 }
 
 impl Streamed {
+    /// None yet, of records of this form.
+    pub fn new(form: Form) -> Self {
+        Self {
+            form,
+            histories: Histories::new(),
+            snapshot: HashSet::new(),
+            totals: Totals::default(),
+            deleted: HashMap::new(),
+        }
+    }
+
     /// Takes in the next record of a partition. Each delete must be followed by its tombstone, and each snapshot row must come once
     /// and before the changes of its key.
     pub fn take(&mut self, record: TopicRecord<'_>) -> Result<()> {
@@ -87,25 +116,25 @@ impl Streamed {
                 "{topic}-{partition} offset {offset}: {what}"
             )))
         };
-        let Some(key) = record.key.and_then(key_text) else {
-            return fault("the key is no JSON object");
+        let key = match record.key.map(|key| self.form.read(key)) {
+            Some(Ok(columns)) => key_text(&columns),
+            _ => return fault("the key is no JSON object"),
         };
-        let event: Option<Envelope> = match record.value.map(serde_json::from_slice) {
+        let event: Option<Envelope> = match record.value.map(|value| self.form.read(value)) {
             None => None,
-            Some(Ok(WithSchema { payload })) => Some(payload),
+            Some(Ok(event)) => Some(event),
             Some(Err(error)) => return fault(&format!("the value is no envelope: {error}")),
         };
+        let place = (record.topic.to_owned(), record.partition);
         let Some(Envelope { op, after }) = event else {
             self.totals.tombstones += 1;
-            return match self.deleted.take() {
-                Some((topic, of)) if topic == record.topic && of == key => Ok(()),
+            return match self.deleted.remove(&place) {
+                Some(of) if of == key => Ok(()),
                 _ => fault("a tombstone that follows no delete of its key"),
             };
         };
-        if let Some((topic, of)) = &self.deleted {
-            return fault(&format!(
-                "the delete of ({of}) in {topic} before it has no tombstone"
-            ));
+        if let Some(of) = self.deleted.get(&place) {
+            return fault(&format!("the delete of ({of}) before it has no tombstone"));
         }
         let table = record.topic.rsplit('.').next().unwrap_or_default().to_owned();
         let id = (table, key);
@@ -120,7 +149,7 @@ impl Streamed {
             "c" | "u" | "d" => {
                 self.totals.changes += 1;
                 if op == "d" {
-                    self.deleted = Some((record.topic.to_owned(), id.1.clone()));
+                    self.deleted.insert(place, id.1.clone());
                 }
                 self.histories.entry(id).or_default().push((op, rev));
             }
@@ -131,9 +160,9 @@ impl Streamed {
 
     /// Proves that the topics hold each audited change exactly once and in each key's order.
     pub async fn balance(self, source: &Postgres, coverage: Coverage) -> Result<Totals> {
-        if let Some((topic, of)) = &self.deleted {
+        if let Some(((topic, partition), of)) = self.deleted.iter().next() {
             return Err(Error::Different(format!(
-                "the last delete of {topic}, of ({of}), has no tombstone"
+                "the last delete of {topic}-{partition}, of ({of}), has no tombstone"
             )));
         }
         let audited = audited(source).await?;
@@ -182,19 +211,17 @@ async fn audited(source: &Postgres) -> Result<Histories> {
 }
 
 /// The key's columns joined by `|`, as the audit writes them.
-fn key_text(key: &[u8]) -> Option<String> {
-    let WithSchema { payload: columns } =
-        serde_json::from_slice::<WithSchema<Map<String, Value>>>(key).ok()?;
+fn key_text(columns: &Map<String, Value>) -> String {
     let text = |value: &Value| match value {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     };
-    Some(columns.values().map(text).collect::<Vec<_>>().join("|"))
+    columns.values().map(text).collect::<Vec<_>>().join("|")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Result, Streamed, TopicRecord};
+    use super::{Form, Result, Streamed, TopicRecord};
 
     const CREATE: &str = r#"{"payload":{"op":"c","after":{"rev":5,"id":1}}}"#;
     const UPDATE: &str = r#"{"payload":{"op":"u","after":{"rev":6}}}"#;
@@ -203,7 +230,7 @@ mod tests {
 
     /// Takes in records of one key, `None` being a tombstone.
     fn take(values: &[Option<&str>]) -> Result<Streamed> {
-        let mut streamed = Streamed::default();
+        let mut streamed = Streamed::new(Form::WithSchemas);
         for (offset, value) in (0..).zip(values) {
             let value = value.map(str::as_bytes);
             streamed.take(TopicRecord {

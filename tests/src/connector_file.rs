@@ -83,11 +83,10 @@ impl ConnectorFile {
     #[must_use]
     pub fn converter(self, name: &str) -> Self {
         let file = self.with("key.converter", name).with("value.converter", name);
+        let keys = ["key.converter.schemas.enable", "value.converter.schemas.enable"];
         match name {
-            "json" => file
-                .with("key.converter.schemas.enable", true)
-                .with("value.converter.schemas.enable", true),
-            _ => file,
+            "json" => keys.into_iter().fold(file, |file, key| file.with(key, true)),
+            _ => keys.into_iter().fold(file, Self::without),
         }
     }
 

@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use tokio::sync::watch;
 
 use crate::error::{Error, Result};
+use crate::topics::TopicRecord;
 
 /// Counts a file's complete lines while it is written.
 #[derive(Debug)]
@@ -83,9 +85,9 @@ impl LineCount {
     }
 }
 
-/// Where a line that a file sink wrote with `format=record` came from.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-pub struct RecordLine {
+/// Where a record stands, or where a line of a file came from.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
     /// Its topic.
     pub topic: String,
     /// Its partition.
@@ -94,29 +96,61 @@ pub struct RecordLine {
     pub offset: u64,
 }
 
-/// Reads a file of records. A line that is no record, or a last one without its end, is an error.
-pub fn read_records(path: &Path) -> Result<Vec<RecordLine>> {
+impl From<TopicRecord<'_>> for Place {
+    fn from(record: TopicRecord<'_>) -> Self {
+        Self {
+            topic: record.topic.to_owned(),
+            partition: record.partition,
+            offset: record.offset,
+        }
+    }
+}
+
+/// Shows `visit` the records of a file, each with its key and its value, in order. A line that is no record, or a last one without its
+/// end, is an error.
+pub fn visit_records(path: &Path, mut visit: impl FnMut(TopicRecord<'_>) -> Result<()>) -> Result<()> {
+    #[derive(Deserialize)]
+    struct Line<'l> {
+        topic: String,
+        partition: u32,
+        offset: u64,
+        #[serde(borrow)]
+        key: &'l RawValue,
+        #[serde(borrow)]
+        value: &'l RawValue,
+    }
     let mut reader = BufReader::new(File::open(path).map_err(Error::io("opening", path))?);
-    let (mut line, mut records) = (String::new(), Vec::new());
+    let (mut line, mut number) = (String::new(), 0);
     while reader.read_line(&mut line).map_err(Error::io("reading", path))? > 0 {
+        number += 1;
         let bad = |what: &dyn std::fmt::Display| {
             Error::Different(format!(
-                "line {} of {}: {what}: {line:.200}",
-                records.len() + 1,
+                "line {number} of {}: {what}: {line:.200}",
                 path.display()
             ))
         };
         if !line.ends_with('\n') {
             return Err(bad(&"the file ends in half a line"));
         }
-        records.push(serde_json::from_str(&line).map_err(|error| bad(&error))?);
+        let record: Line<'_> = serde_json::from_str(&line).map_err(|error| bad(&error))?;
+        visit(TopicRecord {
+            topic: &record.topic,
+            partition: record.partition,
+            offset: record.offset,
+            key: present(record.key),
+            value: present(record.value),
+        })?;
         line.clear();
     }
-    Ok(records)
+    Ok(())
+}
+
+fn present(json: &RawValue) -> Option<&[u8]> {
+    (json.get() != "null").then_some(json.get().as_bytes())
 }
 
 /// Proves that no record is in `lines` twice and that each partition's are in the order of their offsets.
-pub fn check_order(lines: &[RecordLine]) -> Result<()> {
+pub fn check_order(lines: &[Place]) -> Result<()> {
     let mut last: HashMap<(&str, u32), u64> = HashMap::new();
     for line in lines {
         let before = last.insert((&line.topic, line.partition), line.offset);

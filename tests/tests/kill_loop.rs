@@ -13,7 +13,16 @@ const KILLS: u32 = 24;
 
 #[tokio::test]
 async fn databases_are_equal_and_the_books_balance_after_many_kills() -> Result<()> {
-    let mut stand = Stand::set_up(0.1).await?;
+    survives(Stand::set_up(0.1).await?).await
+}
+
+/// The same with records as the sample files have them.
+#[tokio::test]
+async fn typed_records_survive_as_well() -> Result<()> {
+    survives(Stand::with_converter(0.1, "typed").await?).await
+}
+
+async fn survives(mut stand: Stand) -> Result<()> {
     let snapshot_rows = shop::rows(&stand.source).await?;
     let mut daemon = stand.start()?;
     stand.equal(&daemon).await?;

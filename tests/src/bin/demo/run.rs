@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use tidewater_tests::arrivals::Arrivals;
-use tidewater_tests::built::repository;
+use tidewater_tests::built::{Built, repository};
 use tidewater_tests::daemon::{Daemon, DaemonOptions};
 use tidewater_tests::error::{Error, Result};
 use tidewater_tests::latency::{Latencies, now_micros};
@@ -53,6 +53,16 @@ pub async fn run(progress: &mut Progress) -> Result<()> {
 }
 
 async fn set_up(progress: &mut Progress, scale: f64) -> Result<Stand> {
+    // `make demo` has built it; cargo alone may not have.
+    progress.step("finding the daemon");
+    let built = tokio::task::spawn_blocking(Built::find)
+        .await
+        .map_err(|join| Error::Child {
+            what: format!("finding the daemon: {join}"),
+            output: String::new(),
+        })??;
+    progress.done(&built.daemon().display().to_string());
+
     progress.step("starting two throwaway PostgreSQL servers");
     let work = WorkDir::new()?;
     let options = PostgresOptions {
