@@ -1,6 +1,5 @@
 //! Every fault says what was being done, to what, what Postgres said and what to do next; none shows a password, and after
 //! each the task goes on once the fault is mended, with nothing lost.
-#![cfg(feature = "sink")]
 
 mod sink_support;
 mod support;

@@ -1,7 +1,6 @@
 //! Each record once, whatever happens in between: connections that end at every stage of a batch, answers that are lost,
 //! batches that come again, instances that are no longer the live one, a server that crashes under load (invariants 4, 5
 //! and 9).
-#![cfg(feature = "sink")]
 #![allow(clippy::unwrap_used)] // a failure here is the test's message
 
 mod cutting_proxy;

@@ -1,7 +1,6 @@
 //! Batches reduced to the last state of each key leave the same rows as a model that applies every change in turn:
 //! random writes, unsent values, narrower schemas, deletions, key changes and truncations, with and without a second
 //! unique column, in batches of any cut, each of which may come twice (invariant 5).
-#![cfg(feature = "sink")]
 #![allow(clippy::unwrap_used)] // a failure here is the test's message
 
 mod sink_support;

@@ -1,6 +1,5 @@
 //! Every type's values arrive exactly, edge values included: in columns made for them, by parameters and by COPY, and in
 //! columns of other types that Postgres can make of them.
-#![cfg(feature = "sink")]
 #![allow(clippy::unwrap_used)] // a failure is the message
 
 mod sink_support;

@@ -1,5 +1,4 @@
 //! What records do to tables: every operation, every mode, envelopes and flat records, names of any kind.
-#![cfg(feature = "sink")]
 
 mod sink_support;
 mod support;

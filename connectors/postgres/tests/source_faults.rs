@@ -1,5 +1,4 @@
 //! postgres-source: what can go wrong, one by one: each has its own message, which says what to do, and its right kind.
-#![cfg(feature = "source")]
 #![allow(clippy::unwrap_used)] // a failure is the message
 
 mod source_driver;

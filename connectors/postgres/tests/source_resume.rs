@@ -1,5 +1,4 @@
 //! postgres-source: the hand-over from snapshot to stream, restarts, and what the slot is told.
-#![cfg(feature = "source")]
 #![allow(clippy::unwrap_used)] // a failure is the message
 
 mod source_driver;

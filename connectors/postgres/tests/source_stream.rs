@@ -1,5 +1,4 @@
 //! postgres-source: changes as they come, and their envelopes.
-#![cfg(feature = "source")]
 #![allow(clippy::unwrap_used)] // a failure is the message
 
 mod source_driver;

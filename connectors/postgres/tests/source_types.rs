@@ -1,5 +1,4 @@
 //! postgres-source: every type, by the snapshot and by the stream, gives the same expected value.
-#![cfg(feature = "source")]
 #![allow(clippy::unwrap_used)] // a failure is the message
 
 mod source_driver;
