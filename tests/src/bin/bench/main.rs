@@ -23,7 +23,7 @@ use figures::Figures;
 #[command(name = "bench")]
 struct Arguments {
     /// Rows to stream and to snapshot in each round.
-    #[arg(long, default_value_t = 500_000)]
+    #[arg(long, default_value_t = 2_000_000)]
     rows: u64,
     /// Rounds; the median counts.
     #[arg(long, default_value_t = 3)]

@@ -93,7 +93,7 @@ impl fmt::Display for Report {
         }
         writeln!(
             f,
-            "{stages}\n  Live rates are what the writers made, not what the daemon can do: for that see `make bench`.\n"
+            "{stages}\n  Live rates are what the writers made, in small transactions; what the daemon can do, and at what cost, prints `make bench`.\n"
         )?;
         if let Some(comparison) = &self.comparison {
             let mut tables = table(&["table", "source rows", "mirror rows", "differing rows"]);
