@@ -17,6 +17,7 @@
 //! | [`small_disk`] | a file system to be filled |
 //! | [`bystander`] | a pipeline beside the one in trouble, which must not notice |
 //! | [`lines`] | what a file sink writes |
+//! | [`interrupt`] | Ctrl-C, awaited |
 //! | [`progress`], [`table`] | what a run is doing, and its figures, for a person |
 //! | [`latency`], [`stats`] | commit-to-sink latency; percentiles |
 
@@ -30,6 +31,7 @@ pub mod connector_file;
 pub mod daemon;
 pub mod daemon_log;
 pub mod error;
+pub mod interrupt;
 pub mod latency;
 pub mod lines;
 pub mod output;

@@ -13,6 +13,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
 use tidewater_tests::Result;
+use tidewater_tests::interrupt::interrupted;
 use tidewater_tests::progress::Progress;
 
 use bed::Bed;
@@ -79,7 +80,7 @@ fn main() -> ExitCode {
         let mut progress = Progress::new();
         let outcome = tokio::select! {
             outcome = measure(&arguments, &mut progress) => outcome,
-            _ = tokio::signal::ctrl_c() => return ExitCode::from(130),
+            _ = interrupted() => return ExitCode::from(130),
         };
         progress.clear();
         match outcome {

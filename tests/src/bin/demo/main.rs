@@ -9,6 +9,7 @@ mod run;
 
 use std::process::ExitCode;
 
+use tidewater_tests::interrupt::interrupted;
 use tidewater_tests::progress::Progress;
 
 fn main() -> ExitCode {
@@ -24,7 +25,7 @@ fn main() -> ExitCode {
         let mut progress = Progress::new();
         let outcome = tokio::select! {
             outcome = run::run(&mut progress) => Some(outcome),
-            _ = tokio::signal::ctrl_c() => None,
+            _ = interrupted() => None,
         };
         progress.clear();
         match outcome {
