@@ -1,15 +1,20 @@
 //! `kill -9` of the daemon, again and again under a write load: nothing is lost, doubled, invented or put out of order
 //! (invariants 1 to 5, 9 and 10).
+//!
+//! `KILLS=200` makes it longer; choices differ from run to run, `SEED=n` repeats them (their interleaving is never the same).
 
 use std::time::Duration;
 
 use tidewater_tests::Result;
 use tidewater_tests::books::Coverage;
 use tidewater_tests::settle::QUIET;
-use tidewater_tests::shop::{self, WriterOptions, Writers};
+use tidewater_tests::shop::{self, DATABASE, WriterOptions, Writers};
 use tidewater_tests::stand::{Stand, check_ledgers};
 
-const KILLS: u32 = 24;
+/// A number from the environment.
+fn from_env(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
 
 #[tokio::test]
 async fn databases_are_equal_and_the_books_balance_after_many_kills() -> Result<()> {
@@ -22,21 +27,36 @@ async fn typed_records_survive_as_well() -> Result<()> {
     survives(Stand::with_converter(0.1, "typed").await?).await
 }
 
+/// 10,000 rows created and 5,000 of them changed again, one of them in its key.
+const LARGE: &str = "BEGIN;
+    INSERT INTO shop.payments (id, amount, method, paid_at)
+        SELECT gen_random_uuid(), i, 'large', clock_timestamp() FROM generate_series(1, 10000) i;
+    UPDATE shop.payments SET method = 'larger' WHERE method = 'large' AND amount <= 5000;
+    UPDATE shop.payments SET id = gen_random_uuid() WHERE method = 'larger' AND amount = 5000;
+    COMMIT";
+
 async fn survives(mut stand: Stand) -> Result<()> {
     let snapshot_rows = shop::rows(&stand.source).await?;
     let mut daemon = stand.start()?;
     stand.equal(&daemon).await?;
 
+    let kills = from_env("KILLS").unwrap_or(24);
+    let seed = from_env("SEED").unwrap_or_else(|| fastrand::u64(..1 << 32));
+    println!("SEED={seed}");
     // Transactions of 1 to 10,000 rows, keys that change, some rolled back in whole or to a savepoint.
     let options = WriterOptions {
         writers: 3,
+        seed,
         max_bulk_rows: 10_000,
         pause: Duration::from_millis(15),
-        ..WriterOptions::default()
     };
     let writers = Writers::start(&stand.source, &options).await?;
-    let mut rng = fastrand::Rng::with_seed(20);
-    for kill in 0..KILLS {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    for kill in 0..kills {
+        if kill % 8 == 3 {
+            // A large transaction is surely on its way when the next kill comes.
+            stand.source.execute(DATABASE, LARGE).await?;
+        }
         if kill % 6 == 5 {
             // In the midst of starting and recovering: after some lines of its log.
             let lines = daemon.lines_logged() + rng.usize(0..4);
@@ -84,7 +104,7 @@ async fn survives(mut stand: Stand) -> Result<()> {
     );
     check_ledgers(&daemon, &["shop-source", "shop-mirror", "shop-lines"])?;
     println!(
-        "{KILLS} kills; {} transactions committed and {} rolled back; {} changes and {} tombstones, each once",
+        "{kills} kills; {} transactions committed and {} rolled back; {} changes and {} tombstones, each once",
         totals.committed, totals.rolled_back, found.changes, found.tombstones
     );
     Ok(())
