@@ -239,7 +239,7 @@ impl Connector {
             ConnectorKind::Source => {
                 let id = format!("tidewater-{}-{task}", self.config.name);
                 // The producer first: it ends what an earlier instance had under way, and then positions hold still.
-                let producer = self.shared.broker.producer(&id).await?;
+                let producer = self.at_rest_in_time(self.shared.broker.producer(&id)).await?;
                 let positions = self.shared.offsets.positions(&self.config.name);
                 let plugin = Arc::new(self.class.create_source_task(identity, config, positions)?);
                 let task = SourceTask {

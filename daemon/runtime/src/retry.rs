@@ -22,11 +22,21 @@ impl Retry {
     pub async fn wait(&mut self, error: &Error, stop: &CancellationToken) -> bool {
         let delay = self.backoff.next_delay();
         let (attempt, retry_in_ms) = (self.backoff.attempts(), delay.as_millis() as u64);
-        tracing::warn!(error = %self.redactor.redact(&error.to_string()), attempt, retry_in_ms, "will try again");
+        tracing::warn!(
+            error = self.without_secrets(error),
+            attempt,
+            retry_in_ms,
+            "will try again"
+        );
         tokio::select! {
             () = tokio::time::sleep(delay) => !stop.is_cancelled(),
             () = stop.cancelled() => false,
         }
+    }
+
+    /// What `error` says, without secrets (invariant 8).
+    pub fn without_secrets(&self, error: &Error) -> String {
+        self.redactor.redact(&error.to_string())
     }
 
     /// The next failure begins with a short delay again.

@@ -282,7 +282,10 @@ impl SinkTask {
         }
         match self.flush_and_commit(progress).await {
             Err(error) if error.is_retriable() => {
-                tracing::warn!(%error, "offsets not committed; will try again");
+                tracing::warn!(
+                    error = self.retry.without_secrets(&error),
+                    "offsets not committed; will try again"
+                );
                 Ok(())
             }
             outcome => outcome,

@@ -1,5 +1,6 @@
 //! A topic of one partition that is a map: the last value of each key counts, a null value removes it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use tidewater_broker::{BatchBuilder, Compression};
@@ -18,8 +19,8 @@ pub struct StateTopic {
 }
 
 impl StateTopic {
-    /// Opens the topic `name`, which is made where it is missing, and reads all of it: every key and value in the order
-    /// written, so that a later entry goes before an earlier one of its key. To be called before anybody writes to it: a
+    /// Opens the topic `name`, which is made where it is missing, and reads all of it: the last entry of each key, in the
+    /// order written, so that memory is taken by what is kept and not by all that ever was. To be called before anybody writes to it: a
     /// transaction that is open would hide what follows it.
     pub async fn open(broker: Arc<dyn Broker>, name: &str) -> Result<(Self, Vec<Entry>)> {
         let settings = [("cleanup.policy".to_owned(), "compact".to_owned())].into();
@@ -30,14 +31,21 @@ impl StateTopic {
         };
         let (start, _) = broker.bounds(&partition)?;
         let mut reader = broker.reader(&partition, start)?;
-        let mut state = Vec::new();
+        let mut last: HashMap<Vec<u8>, (u64, Option<Vec<u8>>)> = HashMap::new();
         while let Some(fetched) = reader.try_next(1 << 20).await? {
-            let keyed = fetched
-                .records()
-                .filter_map(|record| Some((record.key?.to_vec(), record.value.map(<[u8]>::to_vec))));
-            state.extend(keyed);
+            for record in fetched.records() {
+                let Some(key) = record.key else { continue };
+                let entry = (record.offset, record.value.map(<[u8]>::to_vec));
+                match last.get_mut(key) {
+                    Some(known) => *known = entry,
+                    None => drop(last.insert(key.to_vec(), entry)),
+                }
+            }
         }
-        Ok((Self { broker, partition }, state))
+        let mut state: Vec<_> = last.into_iter().collect();
+        state.sort_unstable_by_key(|(_, (offset, _))| *offset);
+        let entries = state.into_iter().map(|(key, (_, value))| (key, value)).collect();
+        Ok((Self { broker, partition }, entries))
     }
 
     /// A batch that sets keys, for a transaction that covers more than this topic.

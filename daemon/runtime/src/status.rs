@@ -99,7 +99,8 @@ impl StatusStore {
     /// Begins a life of `subject` and gives its generation: greater than every one before, in this log by what is
     /// stored, and beside another log that writes to the same target by the clock.
     pub async fn begin(&self, subject: &Subject) -> Result<u64> {
-        let before = self.generations.lock().get(&subject.key()).copied().unwrap_or(0);
+        // Of all subjects, since a partition that moves to another task must not meet a greater one in its target.
+        let before = self.generations.lock().values().copied().max().unwrap_or(0);
         let generation = (before + 1).max(unix_millis().unsigned_abs());
         self.set(subject, State::Unassigned, None, generation).await?;
         Ok(generation)

@@ -82,7 +82,8 @@ async fn begin_with(settings: &Settings, known: Known, connection: &mut PgConnec
     let tables = captured_tables(settings, connection, &found.tables, &published).await?;
 
     let slot = slot::find(connection, settings).await?;
-    let plan = plan(settings, known, slot.as_ref())?;
+    let end = log_end(settings, connection).await?;
+    let plan = plan(settings, known, slot.as_ref(), end)?;
     if plan.drop_slot {
         slot::drop_slot(connection, settings).await?;
     }
@@ -119,7 +120,7 @@ async fn begin_with(settings: &Settings, known: Known, connection: &mut PgConnec
             ..Position::default()
         }
     };
-    let client = open(settings, connection, position, known.durable).await?;
+    let client = open(settings, connection, position, known.durable.min(position.done)).await?;
     Ok(Begun::Stream { client, position })
 }
 
@@ -132,7 +133,8 @@ struct Plan {
     resume: Option<Position>,
 }
 
-fn plan(settings: &Settings, known: Known, slot: Option<&Slot>) -> Result<Plan> {
+/// `end` is where the server's log ends.
+fn plan(settings: &Settings, known: Known, slot: Option<&Slot>, end: Lsn) -> Result<Plan> {
     let complete = known
         .position
         .filter(|position| position.snapshot == SnapshotState::Complete);
@@ -148,6 +150,10 @@ fn plan(settings: &Settings, known: Known, slot: Option<&Slot>) -> Result<Plan> 
         }
         Some(slot) if slot.confirmed > position.done => {
             Some(format!("was moved on to {} by somebody else", slot.confirmed))
+        }
+        // The server was restored or replaced: to go on from a place it has not reached would pass over all before it.
+        Some(_) if position.done > end => {
+            Some(format!("is of a server whose log ends at {end}, before that"))
         }
         Some(_) => None,
     });
@@ -243,13 +249,7 @@ async fn snapshot_without_slot(
     // Without a publication to say so, partitions are read as what they are: tables.
     let tables: Vec<Table> = selected.into_iter().filter(|table| !table.partitioned).collect();
     preflight::check_readable(connection, settings, &tables).await?;
-    let point: String = sqlx::query_scalar(
-        "SELECT (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END)::text",
-    )
-    .fetch_one(&mut *connection)
-    .await
-    .map_err(|error| failure::sql(&settings.server, "reading the log's end", &error))?;
-    let point = Lsn::parse(&point).unwrap_or(Lsn::ZERO);
+    let point = log_end(settings, connection).await?;
     let snapshot = snapshot::begin(settings, connection, &[], &tables, None).await?;
     Ok(Begun::Snapshot {
         snapshot,
@@ -259,6 +259,17 @@ async fn snapshot_without_slot(
             ..Position::default()
         },
     })
+}
+
+/// Where the server's log ends now.
+async fn log_end(settings: &Settings, connection: &mut PgConnection) -> Result<Lsn> {
+    let end: String = sqlx::query_scalar(
+        "SELECT (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END)::text",
+    )
+    .fetch_one(&mut *connection)
+    .await
+    .map_err(|error| failure::sql(&settings.server, "reading the log's end", &error))?;
+    Ok(Lsn::parse(&end).unwrap_or(Lsn::ZERO))
 }
 
 /// Opens the stream. The session of a process that was killed may hold the slot for a moment: that is waited for.
@@ -349,7 +360,7 @@ mod tests {
             position,
             ..Known::default()
         };
-        let plan = plan(&settings(mode), known, slot)?;
+        let plan = plan(&settings(mode), known, slot, Lsn(100))?;
         Ok((
             plan.drop_slot,
             plan.snapshot,
@@ -372,6 +383,16 @@ mod tests {
         assert_eq!(
             decided("always", Some(at(9)), Some(&slot(5, false))).unwrap(),
             (false, true, Some(9))
+        );
+    }
+
+    #[test]
+    fn a_position_the_server_has_not_reached_is_a_gap() {
+        let error = decided("initial", Some(at(101)), Some(&slot(5, false))).unwrap_err();
+        assert!(error.message.contains("log ends at 0/64"), "{error}");
+        assert_eq!(
+            decided("when_needed", Some(at(101)), Some(&slot(5, false))).unwrap(),
+            (false, true, Some(5))
         );
     }
 

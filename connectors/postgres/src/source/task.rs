@@ -231,6 +231,8 @@ impl Running {
                 point,
                 resume,
             } => {
+                // What was durable of another slot says nothing of one that begins before it (invariant 3).
+                self.durable = self.durable.min(resume.done);
                 self.position = Some(Position {
                     snapshot: SnapshotState::Incomplete,
                     ..resume
@@ -245,6 +247,7 @@ impl Running {
                 self.phase = Phase::Snapshot(Box::new(reading));
             }
             Begun::Stream { client, position } => {
+                self.durable = self.durable.min(position.done);
                 self.position = Some(position);
                 self.again = true;
                 let stream = Stream::new(client, self.settings.clone());
