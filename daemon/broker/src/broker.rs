@@ -7,19 +7,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::oneshot;
 
-use crate::batch_builder::BatchBuilder;
-use crate::commit::Coordinator;
-use crate::data_dir::DataDir;
+use crate::batch::builder::BatchBuilder;
+use crate::disk::data_dir::DataDir;
+use crate::disk::real::RealDisk;
 use crate::error::{Error, Result};
-use crate::flusher::{Flusher, Reserved};
-use crate::group_offsets::{self, OffsetChange};
+use crate::group::offsets::{self, OffsetChange};
+use crate::log::flusher::{Flusher, Reserved};
 use crate::log::{Log, LogId, Status};
 use crate::options::{BrokerOptions, LogSizes, TopicConfig};
-use crate::producer::Producer;
-use crate::producer_state::ProducerEntry;
 use crate::reader::{Isolation, Reader, Start, blocking};
 use crate::recovery_report::RecoveryReport;
 use crate::topic::{self, GROUP_OFFSETS_TOPIC, Topic, TopicInfo};
+use crate::transaction::commit::Coordinator;
+use crate::transaction::producer::Producer;
+use crate::transaction::producer_state::ProducerEntry;
 
 /// An open broker. Clones are handles to the same one; it is closed by [`close`](Self::close), or when the last
 /// handle, producer and transaction is dropped.
@@ -64,8 +65,7 @@ impl Broker {
     /// [`Error::Locked`], [`Error::Format`], [`Error::InvalidOption`], [`Error::Corrupt`] if the transaction log is
     /// damaged, and those of the disk.
     pub fn open(options: BrokerOptions) -> Result<Self> {
-        let sync = crate::flusher::sync_file(options.fsync);
-        Self::open_with(options, sync)
+        Self::open_on(Arc::new(RealDisk), options)
     }
 
     pub(crate) fn from_shared(shared: Shared) -> Self {
@@ -139,13 +139,13 @@ impl Broker {
         let (topics, shared) = (self.topics_dir()?, Arc::clone(&self.shared));
         // To the end, even if the caller goes.
         blocking(move || {
-            topic.info.mark_deleted(&topics)?;
+            topic.info.mark_deleted(shared.flusher.disk.as_ref(), &topics)?;
             shared.topics.write().remove(&topic.info.name);
             for log in &topic.logs {
                 log.delete();
             }
             drop(catalog);
-            topic.info.remove_deleted(&topics)
+            topic.info.remove_deleted(shared.flusher.disk.as_ref(), &topics)
         })
         .await
     }
@@ -207,8 +207,7 @@ impl Broker {
     /// # Errors
     /// [`Error::DiskFull`], [`Error::LogFailed`].
     pub async fn commit_group_offsets(&self, group: &str, offsets: &[(&str, u32, u64)]) -> Result<()> {
-        self.change_group_offsets(group_offsets::changes(group, offsets))
-            .await
+        self.change_group_offsets(offsets::changes(group, offsets)).await
     }
 
     /// Deletes all offsets of a group, durably.
@@ -231,7 +230,7 @@ impl Broker {
         if changes.is_empty() {
             return Ok(());
         }
-        let batch = group_offsets::encode(&changes)?;
+        let batch = offsets::encode(&changes)?;
         let reserved = self.reserve(batch.bytes()).await;
         let coordinator = Arc::clone(&self.shared.coordinator);
         let log = Arc::clone(&coordinator.offsets.log);
@@ -418,11 +417,11 @@ impl Topic {
             Ok(log)
         };
         let logs = (0..info.partitions).map(open).collect::<Result<Vec<_>>>();
-        match logs.and_then(|logs| info.store(topics).map(|()| logs)) {
+        match logs.and_then(|logs| info.store(flusher.disk.as_ref(), topics).map(|()| logs)) {
             Ok(logs) => Ok(Self { info, logs }),
             Err(e) => {
                 // Without its metadata it does not exist; the next start removes what stays.
-                let _ = topic::remove(&dir);
+                let _ = topic::remove(flusher.disk.as_ref(), &dir);
                 Err(e)
             }
         }

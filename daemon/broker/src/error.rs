@@ -4,6 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::disk::Disk;
+
 /// The result of every fallible call of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -232,11 +234,11 @@ impl Error {
     }
 
     /// The error of a failed write: [`Error::DiskFull`] where space (or quota, or file size) ran out.
-    pub(crate) fn write(action: &'static str, path: &Path, source: io::Error) -> Self {
+    pub(crate) fn write(disk: &dyn Disk, action: &'static str, path: &Path, source: io::Error) -> Self {
         use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
         if matches!(source.kind(), StorageFull | QuotaExceeded | FileTooLarge) {
             let dir = path.parent().unwrap_or(path);
-            let free = rustix::fs::statvfs(dir).map_or(0, |fs| fs.f_bavail * fs.f_frsize);
+            let free = disk.free_bytes(dir);
             Self::DiskFull {
                 path: path.to_owned(),
                 free,

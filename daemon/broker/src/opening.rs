@@ -10,36 +10,37 @@ use std::time::Instant;
 use parking_lot::{Mutex, RwLock};
 
 use crate::broker::{Broker, Shared};
-use crate::commit::Coordinator;
-use crate::data_dir::DataDir;
+use crate::disk::Disk;
+use crate::disk::data_dir::DataDir;
 use crate::error::{Error, Result};
-use crate::flusher::{Flusher, SyncFile};
-use crate::group_offsets::GroupOffsets;
+use crate::group::offsets::GroupOffsets;
+use crate::log::flusher::Flusher;
+use crate::log::recovery::Recovered;
 use crate::log::{Log, LogId};
-use crate::log_recovery::Recovered;
 use crate::options::{BrokerOptions, LogSizes};
-use crate::producer_state::ProducerEntry;
 use crate::recovery_report::{PartitionRecovery, RecoveryAction, RecoveryReport};
 use crate::topic::{GROUP_OFFSETS_TOPIC, Topic, TopicInfo};
-use crate::transaction_log::{TRANSACTION_LOG, TransactionLog};
-use crate::transaction_recovery::{OpenedLogs, decide};
+use crate::transaction::commit::Coordinator;
+use crate::transaction::log::{TRANSACTION_LOG, TransactionLog};
+use crate::transaction::producer_state::ProducerEntry;
+use crate::transaction::recovery::{OpenedLogs, decide};
 
 /// Threads that read logs back.
 const OPENING_THREADS: usize = 4;
 
 impl Broker {
-    pub(crate) fn open_with(options: BrokerOptions, sync: SyncFile) -> Result<Self> {
+    pub(crate) fn open_on(disk: Arc<dyn Disk>, options: BrokerOptions) -> Result<Self> {
         let begun = Instant::now();
         options.validate()?;
-        let data_dir = DataDir::open(&options.data_dir)?;
-        let flusher = Flusher::new(sync, options.in_flight_bytes);
+        let data_dir = DataDir::open(&disk, &options.data_dir)?;
+        let flusher = Flusher::new(Arc::clone(&disk), options.fsync, options.in_flight_bytes);
         let topics_dir = data_dir.topics();
 
-        let mut infos = TopicInfo::load_all(&topics_dir)?;
+        let mut infos = TopicInfo::load_all(disk.as_ref(), &topics_dir)?;
         if !infos.iter().any(|info| info.name == GROUP_OFFSETS_TOPIC) {
             let settings = BTreeMap::from([("cleanup.policy".to_owned(), "compact".to_owned())]);
             let info = TopicInfo::new(GROUP_OFFSETS_TOPIC, 1, settings)?;
-            info.store(&topics_dir)?;
+            info.store(disk.as_ref(), &topics_dir)?;
             infos.push(info);
         }
         let sizes = LogSizes::new(&options, &BTreeMap::new())?;

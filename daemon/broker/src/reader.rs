@@ -3,21 +3,20 @@
 //! A reader keeps its place in the file, so that following a log costs no search; it looks at what is visible without
 //! a lock, reads a stretch of the file, and checks each batch. It never sees bytes that are not durable (invariant 1).
 
-use std::io::{self, IoSliceMut};
+use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rustix::io::{Errno, ReadWriteFlags};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use crate::batch::{BatchHeader, Defect, HEADER_BYTES};
-use crate::buffer_pool::ReadBuffer;
+use crate::batch::buffer_pool::ReadBuffer;
+use crate::batch::fetched::{Fetched, Gather, Taken};
+use crate::batch::header::{BatchHeader, Defect, HEADER_BYTES};
 use crate::error::{Error, Result};
-use crate::fetched::{Fetched, Gather, Taken};
+use crate::log::read::Cursor;
+use crate::log::segment;
 use crate::log::{Log, Visible};
-use crate::log_read::Cursor;
-use crate::segment;
 
 /// Where a reader begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -295,13 +294,11 @@ impl Reader {
 /// Reads what is in the page cache at once, and the rest on a thread for blocking work.
 async fn read(plan: &Plan) -> Result<ReadBuffer> {
     let mut buffer = ReadBuffer::take(plan.len);
-    let mut slices = [IoSliceMut::new(buffer.as_mut())];
-    match rustix::io::preadv2(
-        &plan.cursor.file,
-        &mut slices,
-        plan.cursor.position,
-        ReadWriteFlags::NOWAIT,
-    ) {
+    match plan
+        .cursor
+        .file
+        .read_cached_at(buffer.as_mut(), plan.cursor.position)
+    {
         Ok(n) if n == plan.len => return Ok(buffer),
         // Part of it was there: enough if it holds a whole batch.
         Ok(n) if n >= HEADER_BYTES => {
@@ -311,8 +308,8 @@ async fn read(plan: &Plan) -> Result<ReadBuffer> {
                 return Ok(buffer);
             }
         }
-        Ok(_) | Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::INTR) => {}
-        Err(e) => return Err(Error::io("read", &plan.cursor.path, e.into())),
+        // Not there, or not to be told: the read that may wait says what is wrong.
+        Ok(_) | Err(_) => {}
     }
     let (cursor, len) = (plan.cursor.clone(), plan.len);
     blocking(move || read_here(&cursor, len)).await
@@ -320,7 +317,7 @@ async fn read(plan: &Plan) -> Result<ReadBuffer> {
 
 fn read_here(cursor: &Cursor, len: usize) -> Result<ReadBuffer> {
     let mut buffer = ReadBuffer::take(len);
-    let read = segment::read_at(&cursor.file, buffer.as_mut(), cursor.position)
+    let read = segment::read_at(cursor.file.as_ref(), buffer.as_mut(), cursor.position)
         .map_err(|e| Error::io("read", &cursor.path, e))?;
     buffer.truncate(read);
     Ok(buffer)

@@ -4,14 +4,14 @@
 //! is written last; it is gone once its directory is renamed to `<id>.deleted`, which is done first.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::durable_file::{create_dir, replace, sync_dir};
+use crate::disk::Disk;
+use crate::disk::durable_file::{create_dir, replace, sync_dir};
 use crate::error::{Error, Result};
 use crate::log::Log;
 
@@ -80,31 +80,34 @@ impl TopicInfo {
     }
 
     /// Makes the topic durable; its partitions' directories are there already.
-    pub(crate) fn store(&self, topics: &Path) -> Result<()> {
+    pub(crate) fn store(&self, disk: &dyn Disk, topics: &Path) -> Result<()> {
         let dir = self.dir(topics);
-        create_dir(&dir)?;
+        create_dir(disk, &dir)?;
         let path = dir.join(METADATA);
         let json = serde_json::to_vec_pretty(self).map_err(|e| Error::io("encode", &path, e.into()))?;
-        replace(&path, &json)?;
-        sync_dir(&dir)?;
-        sync_dir(topics)
+        replace(disk, &path, &json)?;
+        sync_dir(disk, &dir)?;
+        sync_dir(disk, topics)
     }
 
     /// All topics stored. What a crash left half created or half deleted is removed.
-    pub(crate) fn load_all(topics: &Path) -> Result<Vec<Self>> {
+    pub(crate) fn load_all(disk: &dyn Disk, topics: &Path) -> Result<Vec<Self>> {
         let mut found = Vec::new();
-        for entry in fs::read_dir(topics).map_err(|e| Error::io("list", topics, e))? {
-            let dir = entry.map_err(|e| Error::io("list", topics, e))?.path();
+        for name in disk.list(topics).map_err(|e| Error::io("list", topics, e))? {
+            let dir = topics.join(name);
             let metadata = dir.join(METADATA);
-            if dir.extension().is_some_and(|extension| extension == DELETED) || !metadata.exists() {
+            if dir.extension().is_some_and(|extension| extension == DELETED) || disk.size(&metadata).is_err()
+            {
                 let name = dir.file_stem().and_then(|name| name.to_str());
                 // Only what this crate made is removed.
                 if name.is_some_and(|name| Uuid::parse_str(name).is_ok()) {
-                    remove(&dir)?;
+                    remove(disk, &dir)?;
                 }
                 continue;
             }
-            let json = fs::read(&metadata).map_err(|e| Error::io("read", &metadata, e))?;
+            let json = disk
+                .read(&metadata)
+                .map_err(|e| Error::io("read", &metadata, e))?;
             let info = serde_json::from_slice(&json).map_err(|e| Error::io("decode", &metadata, e.into()))?;
             found.push(info);
         }
@@ -112,18 +115,19 @@ impl TopicInfo {
     }
 
     /// Deletes the topic durably; its files are still there.
-    pub(crate) fn mark_deleted(&self, topics: &Path) -> Result<()> {
+    pub(crate) fn mark_deleted(&self, disk: &dyn Disk, topics: &Path) -> Result<()> {
         let dir = self.dir(topics);
-        fs::rename(&dir, dir.with_extension(DELETED)).map_err(|e| Error::io("rename", &dir, e))?;
-        sync_dir(topics)
+        disk.rename(&dir, &dir.with_extension(DELETED))
+            .map_err(|e| Error::io("rename", &dir, e))?;
+        sync_dir(disk, topics)
     }
 
     /// Removes the files of a deleted topic.
-    pub(crate) fn remove_deleted(&self, topics: &Path) -> Result<()> {
-        remove(&self.dir(topics).with_extension(DELETED))
+    pub(crate) fn remove_deleted(&self, disk: &dyn Disk, topics: &Path) -> Result<()> {
+        remove(disk, &self.dir(topics).with_extension(DELETED))
     }
 }
 
-pub(crate) fn remove(dir: &Path) -> Result<()> {
-    fs::remove_dir_all(dir).map_err(|e| Error::io("remove", dir, e))
+pub(crate) fn remove(disk: &dyn Disk, dir: &Path) -> Result<()> {
+    disk.remove_dir_all(dir).map_err(|e| Error::io("remove", dir, e))
 }

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use crate::batch::Outcome;
-use crate::batch_builder::BatchBuilder;
+use crate::batch::builder::BatchBuilder;
+use crate::batch::header::Outcome;
 use crate::broker::Broker;
-use crate::commit::{self, Committed};
 use crate::error::{Error, Result};
-use crate::group_offsets;
-use crate::producer_state::{Phase, ProducerEntry};
-use crate::transaction_log::ProducerId;
+use crate::group::offsets;
+use crate::transaction::commit::{self, Committed};
+use crate::transaction::log::ProducerId;
+use crate::transaction::producer_state::{Phase, ProducerEntry};
 
 /// The live instance of a transactional id. [`Broker::producer`] makes the next one, which fences this.
 pub struct Producer {
@@ -117,11 +117,11 @@ impl Transaction {
     /// # Errors
     /// As [`append`](Self::append).
     pub async fn commit_group_offsets(&mut self, group: &str, offsets: &[(&str, u32, u64)]) -> Result<()> {
-        let changes = group_offsets::changes(group, offsets);
+        let changes = offsets::changes(group, offsets);
         if changes.is_empty() {
             return Ok(());
         }
-        let batch = group_offsets::encode(&changes)?;
+        let batch = offsets::encode(&changes)?;
         let reserved = self.broker.reserve(batch.bytes()).await;
         let mut state = self.entry.state.lock();
         let id = &self.entry.transactional_id;

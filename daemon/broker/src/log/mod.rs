@@ -1,13 +1,21 @@
 //! The log of one partition: its segments, its end, and appending to it.
 //!
 //! One lock guards the state; a batch is written to the page cache under it, so batches lie in the file in the order
-//! of their offsets (invariant 5). Syncing is in [`log_sync`](crate::log_sync), reading in
-//! [`log_read`](crate::log_read), ending transactions in [`log_transactions`](crate::log_transactions), opening in
-//! [`log_recovery`](crate::log_recovery).
+//! of their offsets (invariant 5). Syncing is in [`log_sync`](crate::log::sync), reading in
+//! [`log_read`](crate::log::read), ending transactions in [`log_transactions`](crate::log::transactions), opening in
+//! [`log_recovery`](crate::log::recovery).
+
+pub(crate) mod checkpoint;
+pub(crate) mod flusher;
+pub(crate) mod index;
+pub(crate) mod read;
+pub(crate) mod recovery;
+pub(crate) mod segment;
+mod sync;
+pub(crate) mod transaction_state;
+pub(crate) mod transactions;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -15,15 +23,16 @@ use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::batch::Outcome;
-use crate::batch_builder::SealedBatch;
-use crate::checkpoint::SealedSegment;
+use crate::batch::builder::SealedBatch;
+use crate::batch::header::Outcome;
+use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::error::{Error, Result};
-use crate::flusher::{Completion, Flusher};
-use crate::offset_index::OffsetIndex;
+use crate::log::checkpoint::SealedSegment;
+use crate::log::flusher::{Completion, Flusher};
+use crate::log::index::OffsetIndex;
+use crate::log::segment::{index_path, log_path};
+use crate::log::transaction_state::{AbortedRanges, BatchInfo, BatchKind, Mark, OpenTransactions};
 use crate::options::LogSizes;
-use crate::segment::{index_path, log_path};
-use crate::transaction_state::{AbortedRanges, BatchInfo, BatchKind, Mark, OpenTransactions};
 
 /// Unsynced bytes at which a log of open transactions is synced before they commit.
 const LAZY_BYTES: u64 = 1 << 20;
@@ -38,6 +47,7 @@ pub(crate) struct LogId {
 
 pub(crate) struct Log {
     pub(crate) id: LogId,
+    pub(crate) disk: Arc<dyn Disk>,
     pub(crate) dir: PathBuf,
     pub(crate) sizes: LogSizes,
     pub(crate) flusher: Arc<Flusher>,
@@ -85,7 +95,7 @@ pub(crate) struct LogState {
 
 pub(crate) struct ActiveSegment {
     pub(crate) base: u64,
-    pub(crate) file: Arc<File>,
+    pub(crate) file: Arc<dyn DiskFile>,
     pub(crate) path: PathBuf,
     /// Its size, where the next batch goes.
     pub(crate) position: u64,
@@ -96,7 +106,7 @@ pub(crate) struct ActiveSegment {
 #[derive(Default)]
 pub(crate) struct SyncState {
     /// Closed segments that are not synced yet.
-    pub(crate) closed_files: Vec<(Arc<File>, PathBuf)>,
+    pub(crate) closed_files: Vec<(Arc<dyn DiskFile>, PathBuf)>,
     /// A segment was created since the directory was synced.
     pub(crate) dir_changed: bool,
     /// Bytes written since the last sync began.
@@ -211,7 +221,7 @@ impl Log {
             let reason = format!("a write failed ({error}) and could not be undone ({e})");
             return self.fail(state, reason);
         }
-        Error::write("write", &state.active.path, error)
+        Error::write(self.disk.as_ref(), "write", &state.active.path, error)
     }
 
     /// Stops the log: it takes no more writes until it is opened again.
@@ -231,7 +241,10 @@ impl Log {
         let next = self.create_segment(base)?;
         let mut closed = std::mem::replace(&mut state.active, next);
         // The index can be rebuilt: failing to write it is no reason to refuse the batch.
-        if let Err(e) = closed.index.store(&index_path(&self.dir, closed.base)) {
+        if let Err(e) = closed
+            .index
+            .store(self.disk.as_ref(), &index_path(&self.dir, closed.base))
+        {
             tracing::debug!(path = %closed.path.display(), error = %e, "index not written");
         }
         state.sealed.push(SealedSegment {
@@ -247,17 +260,14 @@ impl Log {
 
     pub(crate) fn create_segment(&self, base: u64) -> Result<ActiveSegment> {
         let path = log_path(&self.dir, base);
-        let file = File::options()
-            .create(true)
-            .truncate(true)
-            .read(true)
-            .write(true)
-            .open(&path)
-            .map_err(|e| Error::write("create", &path, e))?;
+        let file = self
+            .disk
+            .open(&path, OpenMode::Empty)
+            .map_err(|e| Error::write(self.disk.as_ref(), "create", &path, e))?;
         let index = OffsetIndex::new(base, self.sizes.index_interval_bytes);
         Ok(ActiveSegment {
             base,
-            file: Arc::new(file),
+            file,
             path,
             position: 0,
             index,

@@ -178,7 +178,7 @@ impl Outcome {
 
     /// Reads the outcome from the bytes of a control batch; `None` for other control records.
     pub(crate) fn of_marker(batch: &[u8]) -> Option<Self> {
-        let view = crate::record::Records::new(&batch[HEADER_BYTES..], 1, 0, 0, None).next()?;
+        let view = crate::batch::record::Records::new(&batch[HEADER_BYTES..], 1, 0, 0, None).next()?;
         match view.key? {
             [0, 0, 0, 0] => Some(Self::Abort),
             [0, 0, 0, 1] => Some(Self::Commit),

@@ -3,10 +3,10 @@
 //! The file is described in [`layout`](crate::layout#indexes). It is written without syncing, since it can always be
 //! rebuilt from the segment; whoever uses an entry first checks that the batch it points to is there.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
+
+use crate::disk::{Disk, OpenMode};
 
 const ENTRY_BYTES: usize = 8;
 
@@ -55,15 +55,11 @@ impl OffsetIndex {
     }
 
     /// Writes the entries the file lacks.
-    pub(crate) fn store(&mut self, path: &Path) -> io::Result<()> {
+    pub(crate) fn store(&mut self, disk: &dyn Disk, path: &Path) -> io::Result<()> {
         if self.stored == self.entries.len() && self.stored > 0 {
             return Ok(());
         }
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(path)?;
+        let file = disk.open(path, OpenMode::OrCreate)?;
         let at = (self.stored * ENTRY_BYTES) as u64;
         file.set_len(at)?;
         let mut bytes = Vec::with_capacity((self.entries.len() - self.stored) * ENTRY_BYTES);
@@ -77,9 +73,9 @@ impl OffsetIndex {
     }
 
     /// Reads what the file has up to byte `end` of the segment; a missing or damaged file gives fewer entries.
-    pub(crate) fn load(path: &Path, base: u64, interval: u64, end: u64) -> Self {
+    pub(crate) fn load(disk: &dyn Disk, path: &Path, base: u64, interval: u64, end: u64) -> Self {
         let mut index = Self::new(base, interval);
-        let bytes = std::fs::read(path).unwrap_or_default();
+        let bytes = disk.read(path).unwrap_or_default();
         let (entries, _torn) = bytes.as_chunks::<ENTRY_BYTES>();
         let mut last = (0, 0);
         for entry in entries {
@@ -102,6 +98,7 @@ impl OffsetIndex {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::real::RealDisk;
 
     fn filled() -> OffsetIndex {
         let mut index = OffsetIndex::new(1_000, 100);
@@ -125,25 +122,28 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.index");
         let mut index = filled();
-        index.store(&path).unwrap();
+        index.store(&RealDisk, &path).unwrap();
         index.note(1_500, 2_040);
-        index.store(&path).unwrap();
-        assert_eq!(OffsetIndex::load(&path, 1_000, 100, 5_000).entries, index.entries);
+        index.store(&RealDisk, &path).unwrap();
+        assert_eq!(
+            OffsetIndex::load(&RealDisk, &path, 1_000, 100, 5_000).entries,
+            index.entries
+        );
         // Entries past the end of the segment are dropped.
         assert_eq!(
-            OffsetIndex::load(&path, 1_000, 100, 2_040).lookup(9_999),
+            OffsetIndex::load(&RealDisk, &path, 1_000, 100, 2_040).lookup(9_999),
             (1_480, 1_920)
         );
         // A torn last entry too.
         let bytes = std::fs::read(&path).unwrap();
         std::fs::write(&path, &bytes[..bytes.len() - 3]).unwrap();
         assert_eq!(
-            OffsetIndex::load(&path, 1_000, 100, 5_000).lookup(9_999),
+            OffsetIndex::load(&RealDisk, &path, 1_000, 100, 5_000).lookup(9_999),
             (1_480, 1_920)
         );
         std::fs::remove_file(&path).unwrap();
         assert_eq!(
-            OffsetIndex::load(&path, 1_000, 100, 5_000).lookup(1_400),
+            OffsetIndex::load(&RealDisk, &path, 1_000, 100, 5_000).lookup(1_400),
             (1_000, 0)
         );
     }

@@ -2,8 +2,8 @@
 //!
 //! The bytes are described in [`layout`](crate::layout#records).
 
-use crate::batch::Defect;
-use crate::varint;
+use crate::batch::header::Defect;
+use crate::batch::varint;
 
 /// One record, borrowed from the [`Fetched`](crate::Fetched) it is in.
 #[derive(Debug, Clone, Copy)]

@@ -1,13 +1,13 @@
 //! Building batches: records are encoded as they are pushed, the header is filled in when the batch is appended.
 
-use crate::batch::{
+use crate::batch::buffer_pool::WriteBuffer;
+use crate::batch::compression::{Compression, lz4_compress};
+use crate::batch::header::{
     COMPRESSION_LZ4, CONTROL, CRC_START, HEADER_BYTES, LENGTH_END, MAX_BATCH_BYTES, NO_PRODUCER, Outcome,
     TRANSACTIONAL, crc32c,
 };
-use crate::buffer_pool::WriteBuffer;
-use crate::compression::{Compression, lz4_compress};
+use crate::batch::varint;
 use crate::error::{Error, Result};
-use crate::varint;
 
 /// Collects records into one batch, the unit that is appended, compressed, checksummed and read.
 ///
@@ -232,9 +232,9 @@ fn put_bytes(buffer: &mut Vec<u8>, bytes: Option<&[u8]>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::batch::{BatchHeader, Defect};
-    use crate::compression::lz4_decompress;
-    use crate::record::Records;
+    use crate::batch::compression::lz4_decompress;
+    use crate::batch::header::{BatchHeader, Defect};
+    use crate::batch::record::Records;
 
     fn sample(compression: Compression) -> SealedBatch {
         let mut builder = BatchBuilder::new(compression);

@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::batch::crc32c;
-use crate::durable_file::replace;
+use crate::batch::header::crc32c;
+use crate::disk::Disk;
+use crate::disk::durable_file::replace;
 use crate::error::{Error, Result};
-use crate::transaction_state::{AbortedRange, Mark, OpenTransaction};
+use crate::log::transaction_state::{AbortedRange, Mark, OpenTransaction};
 
 /// A closed segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,17 +50,17 @@ fn path(dir: &Path) -> PathBuf {
 }
 
 impl Checkpoint {
-    pub(crate) fn store(&self, dir: &Path) -> Result<()> {
+    pub(crate) fn store(&self, disk: &dyn Disk, dir: &Path) -> Result<()> {
         let path = path(dir);
         let json = serde_json::to_vec(self).map_err(|e| Error::io("encode", &path, e.into()))?;
         let mut bytes = format!("{:08x}\n", crc32c(&json)).into_bytes();
         bytes.extend_from_slice(&json);
-        replace(&path, &bytes)
+        replace(disk, &path, &bytes)
     }
 
-    pub(crate) fn load(dir: &Path) -> Result<Stored> {
+    pub(crate) fn load(disk: &dyn Disk, dir: &Path) -> Result<Stored> {
         let path = path(dir);
-        let bytes = match std::fs::read(&path) {
+        let bytes = match disk.read(&path) {
             Ok(bytes) => bytes,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Stored::Missing),
             Err(e) => return Err(Error::io("read", &path, e)),

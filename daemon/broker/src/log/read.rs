@@ -1,20 +1,20 @@
 //! Finding offsets in a log, and setting damaged segments apart.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::batch::Defect;
+use crate::batch::header::Defect;
+use crate::disk::DiskFile;
 use crate::error::{Error, Result};
 use crate::log::Log;
-use crate::offset_index::OffsetIndex;
-use crate::segment::{Scanner, header_at, index_path, log_path, open};
+use crate::log::index::OffsetIndex;
+use crate::log::segment::{Scanner, header_at, index_path, log_path, open};
 
 /// Where a reader is: before the batch with base offset `expected`, at `position` of a segment.
 #[derive(Debug, Clone)]
 pub(crate) struct Cursor {
     pub(crate) segment: u64,
-    pub(crate) file: Arc<File>,
+    pub(crate) file: Arc<dyn DiskFile>,
     pub(crate) path: PathBuf,
     pub(crate) position: u64,
     pub(crate) expected: u64,
@@ -27,7 +27,7 @@ struct Found {
     end: u64,
     path: PathBuf,
     /// Of the active segment, its open file and the index entry for the offset.
-    active: Option<(Arc<File>, (u64, u64))>,
+    active: Option<(Arc<dyn DiskFile>, (u64, u64))>,
 }
 
 impl Log {
@@ -36,7 +36,7 @@ impl Log {
         let found = self.find_segment(offset)?;
         let (file, entry) = match found.active {
             Some((file, entry)) => (file, Some(entry)),
-            None => (Arc::new(open(&found.path)?), None),
+            None => (open(self.disk.as_ref(), &found.path)?, None),
         };
         let mut cursor = Cursor {
             segment: found.base,
@@ -49,7 +49,8 @@ impl Log {
             return Ok(cursor);
         }
         let (path, interval) = (index_path(&self.dir, found.base), self.sizes.index_interval_bytes);
-        let load = || OffsetIndex::load(&path, found.base, interval, found.end).lookup(offset);
+        let load =
+            || OffsetIndex::load(self.disk.as_ref(), &path, found.base, interval, found.end).lookup(offset);
         let entry = entry.unwrap_or_else(load);
         if !self.walk(&mut cursor, entry, offset)? {
             let rebuilt = self.rebuild_index(&cursor, found.end)?;
@@ -96,8 +97,8 @@ impl Log {
         let entry_position = entry.1;
         (cursor.expected, cursor.position) = entry;
         loop {
-            let header =
-                header_at(&cursor.file, cursor.position).map_err(|e| Error::io("read", &cursor.path, e))?;
+            let header = header_at(cursor.file.as_ref(), cursor.position)
+                .map_err(|e| Error::io("read", &cursor.path, e))?;
             let header = match header {
                 Ok(header) if header.base_offset == cursor.expected => header,
                 _ if cursor.position == entry_position && entry_position > 0 => return Ok(false),
@@ -127,7 +128,7 @@ impl Log {
         tracing::info!(path = %cursor.path.display(), "rebuilding the offset index");
         let path = index_path(&self.dir, cursor.segment);
         let mut index = OffsetIndex::new(cursor.segment, self.sizes.index_interval_bytes);
-        let mut scanner = Scanner::new(&cursor.file, 0, end, cursor.segment);
+        let mut scanner = Scanner::new(cursor.file.as_ref(), 0, end, cursor.segment);
         while let Some(batch) = scanner.next().map_err(|e| Error::io("read", &cursor.path, e))? {
             match batch {
                 Ok((position, header)) => index.note(header.base_offset, position),
@@ -142,7 +143,7 @@ impl Log {
             state.active.index = index.clone();
         }
         drop(state);
-        if let Err(e) = index.store(&path) {
+        if let Err(e) = index.store(self.disk.as_ref(), &path) {
             tracing::debug!(path = %path.display(), error = %e, "index not written");
         }
         Ok(index)

@@ -1,18 +1,18 @@
 //! Deciding transactions when the broker opens: after a crash each is either whole or gone. The argument is in
-//! [`commit`](crate::commit).
+//! [`commit`](crate::transaction::commit).
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::batch::Outcome;
+use crate::batch::header::Outcome;
 use crate::error::{Error, Result};
 use crate::log::Log;
-use crate::log_recovery::Recovered;
+use crate::log::recovery::Recovered;
 use crate::recovery_report::RecoveryAction;
-use crate::transaction_log::{TransactionLog, WrittenMarker};
-use crate::transaction_record::{ListedPartition, TransactionKey};
+use crate::transaction::log::{TransactionLog, WrittenMarker};
+use crate::transaction::record::{ListedPartition, TransactionKey};
 
 /// The logs of all partitions, just opened.
 pub(crate) type OpenedLogs = HashMap<(Uuid, u32), (Arc<Log>, Recovered)>;

@@ -4,9 +4,11 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use crate::batch::{BatchHeader, COMPRESSION_LZ4, COMPRESSION_MASK, Defect, HEADER_BYTES, LOG_APPEND_TIME};
-use crate::compression::lz4_decompress;
-use crate::record::{RecordView, Records};
+use crate::batch::compression::lz4_decompress;
+use crate::batch::header::{
+    BatchHeader, COMPRESSION_LZ4, COMPRESSION_MASK, Defect, HEADER_BYTES, LOG_APPEND_TIME,
+};
+use crate::batch::record::{RecordView, Records};
 
 /// Records read at one go. Everything is checked when it is read: iterating cannot fail.
 #[derive(Debug, Clone)]

@@ -7,13 +7,13 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use crate::batch_builder::{BatchBuilder, ProducerStamp};
+use crate::batch::builder::{BatchBuilder, ProducerStamp};
 use crate::error::{Error, Result};
-use crate::flusher::Reserved;
-use crate::group_offsets::OffsetChange;
+use crate::group::offsets::OffsetChange;
+use crate::log::flusher::Reserved;
 use crate::log::{Appended, Log};
-use crate::transaction_log::ProducerId;
-use crate::transaction_record::{ListedBatch, TransactionKey};
+use crate::transaction::log::ProducerId;
+use crate::transaction::record::{ListedBatch, TransactionKey};
 
 /// Listed batches of a partition above which those that became durable are forgotten.
 const MANY_BATCHES: usize = 1024;

@@ -4,8 +4,6 @@
 //! written until then, and acknowledges all of it together. What is written meanwhile is the next group.
 
 use std::collections::VecDeque;
-use std::fs::File;
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,20 +12,9 @@ use std::thread::{self, JoinHandle};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::Semaphore;
 
+use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::log::Log;
-
-/// Makes the data of a file durable. A function, so that tests can fail it and record it.
-pub(crate) type SyncFile = Arc<dyn Fn(&File, &Path) -> io::Result<()> + Send + Sync>;
-
-/// `fdatasync`, or nothing where the policy is to leave it to the system.
-pub(crate) fn sync_file(fsync: bool) -> SyncFile {
-    if fsync {
-        Arc::new(|file, _| file.sync_data())
-    } else {
-        Arc::new(|_, _| Ok(()))
-    }
-}
 
 /// Called once with the result of what was waited for, on a flusher thread, with no lock held.
 pub(crate) type Completion = Box<dyn FnOnce(Result<()>) + Send>;
@@ -36,7 +23,9 @@ pub(crate) struct Flusher {
     queue: Mutex<Queue>,
     work: Condvar,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    pub(crate) sync: SyncFile,
+    pub(crate) disk: Arc<dyn Disk>,
+    /// Whether files are synced at all.
+    pub(crate) fsync: bool,
     pub(crate) in_flight: InFlight,
 }
 
@@ -47,12 +36,13 @@ struct Queue {
 }
 
 impl Flusher {
-    pub(crate) fn new(sync: SyncFile, in_flight_bytes: usize) -> Arc<Self> {
+    pub(crate) fn new(disk: Arc<dyn Disk>, fsync: bool, in_flight_bytes: usize) -> Arc<Self> {
         Arc::new(Self {
             queue: Mutex::default(),
             work: Condvar::new(),
             threads: Mutex::default(),
-            sync,
+            disk,
+            fsync,
             in_flight: InFlight::new(in_flight_bytes),
         })
     }

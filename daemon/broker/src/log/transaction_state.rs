@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::batch::{BatchHeader, Outcome};
+use crate::batch::header::{BatchHeader, Outcome};
 
 /// A place in a log: an offset and where its batch begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

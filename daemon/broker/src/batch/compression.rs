@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 
 use lz4_flex::frame::{BlockMode, BlockSize, FrameDecoder, FrameEncoder, FrameInfo};
 
-use crate::batch::{Defect, MAX_BATCH_BYTES};
+use crate::batch::header::{Defect, MAX_BATCH_BYTES};
 
 /// How the records of a batch are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -1,21 +1,21 @@
 //! Syncing a log: what is synced together, who is told, and when a checkpoint is written.
 
-use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::checkpoint::Checkpoint;
-use crate::durable_file::sync_dir;
+use crate::disk::DiskFile;
+use crate::disk::durable_file::sync_dir;
 use crate::error::{Error, Result};
-use crate::flusher::Completion;
+use crate::log::checkpoint::Checkpoint;
+use crate::log::flusher::Completion;
+use crate::log::segment;
+use crate::log::segment::index_path;
+use crate::log::transaction_state::Mark;
 use crate::log::{Log, LogState, Status};
-use crate::segment;
-use crate::segment::index_path;
-use crate::transaction_state::Mark;
 
 /// One sync: everything written to the log until it began.
 struct Job {
-    files: Vec<(Arc<File>, PathBuf)>,
+    files: Vec<(Arc<dyn DiskFile>, PathBuf)>,
     sync_dir: bool,
     /// The end of the log when the sync began.
     target: Mark,
@@ -158,7 +158,7 @@ impl Log {
         state.sync.checkpoint_due = false;
         state.sync.since_checkpoint = 0;
         let path = index_path(&self.dir, state.active.base);
-        if let Err(e) = state.active.index.store(&path) {
+        if let Err(e) = state.active.index.store(self.disk.as_ref(), &path) {
             tracing::debug!(path = %path.display(), error = %e, "index not written");
         }
         let checkpoint = Checkpoint {
@@ -184,22 +184,30 @@ impl Log {
     /// Closed segments first: a segment is durable only if those before it are.
     fn run_sync(&self, job: &Job) -> Result<()> {
         for (file, path) in &job.files {
-            (self.flusher.sync)(file, path).map_err(|e| Error::io("sync", path, e))?;
+            if self.flusher.fsync {
+                file.sync_data().map_err(|e| Error::io("sync", path, e))?;
+            }
         }
-        if job.sync_dir { sync_dir(&self.dir) } else { Ok(()) }
+        if job.sync_dir {
+            sync_dir(self.disk.as_ref(), &self.dir)
+        } else {
+            Ok(())
+        }
     }
 
     fn finish_checkpoint(self: &Arc<Self>, job: CheckpointJob, synced: &Result<()>) {
-        let mut stored = synced.clone().and_then(|()| job.checkpoint.store(&self.dir));
+        let mut stored = synced
+            .clone()
+            .and_then(|()| job.checkpoint.store(self.disk.as_ref(), &self.dir));
         if !job.obsolete.is_empty() {
             // The checkpoint that does without them is durable before they go.
-            stored = stored.and_then(|()| sync_dir(&self.dir));
+            stored = stored.and_then(|()| sync_dir(self.disk.as_ref(), &self.dir));
         }
         let mut obsolete = Vec::new();
         match &stored {
             Ok(()) => {
                 for base in &job.obsolete {
-                    if let Err(e) = segment::remove(&self.dir, *base) {
+                    if let Err(e) = segment::remove(self.disk.as_ref(), &self.dir, *base) {
                         tracing::warn!(error = %e, "an obsolete segment stays until the next start");
                     }
                 }

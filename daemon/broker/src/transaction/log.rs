@@ -1,4 +1,4 @@
-//! The transaction log: who the producers are, and which transactions committed. See [`commit`](crate::commit) for
+//! The transaction log: who the producers are, and which transactions committed. See [`commit`](crate::transaction::commit) for
 //! what its commit records mean.
 //!
 //! It is a log like those of partitions, of [`TransactionRecord`]s, in the directory `transactions`. It stays small:
@@ -12,16 +12,16 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use uuid::Uuid;
 
-use crate::batch_builder::BatchBuilder;
-use crate::compression::Compression;
+use crate::batch::builder::BatchBuilder;
+use crate::batch::compression::Compression;
 use crate::error::{Error, Result};
-use crate::flusher::{Completion, Flusher};
+use crate::log::flusher::{Completion, Flusher};
+use crate::log::recovery::Recovered;
+use crate::log::transactions::now_ms;
 use crate::log::{Log, LogId};
-use crate::log_recovery::Recovered;
-use crate::log_transactions::now_ms;
 use crate::options::LogSizes;
 use crate::reader::{Isolation, Reader, Start};
-use crate::transaction_record::{ListedPartition, TransactionKey, TransactionRecord};
+use crate::transaction::record::{ListedPartition, TransactionKey, TransactionRecord};
 
 /// The name this log has in reports and errors.
 pub(crate) const TRANSACTION_LOG: &str = "__transaction_state";

@@ -5,24 +5,24 @@
 //! another matter, since those bytes were on disk: that segment is set apart and reported, never cut.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
-use crate::batch::NO_PRODUCER;
-use crate::checkpoint::{Checkpoint, SealedSegment, Stored};
-use crate::durable_file::{create_dir, sync_dir};
+use crate::batch::header::NO_PRODUCER;
+use crate::disk::durable_file::{create_dir, sync_dir};
+use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::error::{Error, Result};
-use crate::flusher::Flusher;
+use crate::log::checkpoint::{Checkpoint, SealedSegment, Stored};
+use crate::log::flusher::Flusher;
+use crate::log::index::OffsetIndex;
+use crate::log::segment::{self, Scanner, index_path, log_path};
+use crate::log::transaction_state::{AbortedRanges, BatchInfo, BatchKind, Mark, OpenTransactions};
 use crate::log::{ActiveSegment, Log, LogId, LogState, Status, SyncState, Visible};
-use crate::offset_index::OffsetIndex;
 use crate::options::LogSizes;
 use crate::recovery_report::RecoveryAction;
-use crate::segment::{self, Scanner, index_path, log_path};
-use crate::transaction_state::{AbortedRanges, BatchInfo, BatchKind, Mark, OpenTransactions};
 
 /// What opening a log found.
 #[derive(Debug)]
@@ -47,6 +47,7 @@ struct Scanned {
 
 /// A log being opened.
 struct Opening<'a> {
+    disk: Arc<dyn Disk>,
     dir: PathBuf,
     sizes: LogSizes,
     flusher: &'a Flusher,
@@ -68,7 +69,8 @@ impl Log {
         sizes: LogSizes,
         flusher: &Arc<Flusher>,
     ) -> Result<(Arc<Self>, Recovered)> {
-        create_dir(&dir)?;
+        let disk = Arc::clone(&flusher.disk);
+        create_dir(disk.as_ref(), &dir)?;
         let found = Recovered {
             actions: Vec::new(),
             scanned_bytes: 0,
@@ -76,6 +78,7 @@ impl Log {
             batches: BTreeMap::new(),
         };
         let mut opening = Opening {
+            disk,
             dir,
             sizes,
             flusher,
@@ -120,6 +123,7 @@ impl Log {
         };
         let log = Self {
             id,
+            disk: opening.disk,
             dir: opening.dir,
             sizes,
             flusher: Arc::clone(flusher),
@@ -135,9 +139,9 @@ impl Log {
 impl Opening<'_> {
     /// Takes over the checkpoint. Answers the segments to read and where to begin in the first.
     fn load(&mut self) -> Result<(Vec<u64>, Mark)> {
-        let bases = segment::list(&self.dir)?;
+        let bases = segment::list(self.disk.as_ref(), &self.dir)?;
         let first = bases.first().copied().unwrap_or(0);
-        let checkpoint = match Checkpoint::load(&self.dir)? {
+        let checkpoint = match Checkpoint::load(self.disk.as_ref(), &self.dir)? {
             Stored::Good(checkpoint) => checkpoint,
             stored => {
                 if let Stored::Damaged(reason) = stored {
@@ -162,21 +166,17 @@ impl Opening<'_> {
         self.sealed = checkpoint.sealed;
         self.found.trusted = checkpoint.durable.offset;
         for base in bases.iter().filter(|base| **base < checkpoint.log_start) {
-            segment::remove(&self.dir, *base)?;
+            segment::remove(self.disk.as_ref(), &self.dir, *base)?;
         }
         for sealed in self.sealed.clone() {
-            let size = fs::metadata(log_path(&self.dir, sealed.base))
-                .map(|m| m.len())
-                .ok();
+            let size = self.disk.size(&log_path(&self.dir, sealed.base)).ok();
             if size != Some(sealed.size) {
                 self.quarantine_size(sealed.base, size, sealed.size);
             }
         }
         let start = checkpoint.durable;
         let mut todo: Vec<u64> = bases.into_iter().filter(|base| *base >= start.segment).collect();
-        let size = fs::metadata(log_path(&self.dir, start.segment))
-            .map(|m| m.len())
-            .ok();
+        let size = self.disk.size(&log_path(&self.dir, start.segment)).ok();
         if size.is_some_and(|size| size >= start.position) {
             return Ok((todo, start));
         }
@@ -202,6 +202,14 @@ impl Opening<'_> {
                 position: 0,
             },
         ))
+    }
+
+    fn sync(&self, file: &dyn DiskFile) -> std::io::Result<()> {
+        if self.flusher.fsync {
+            file.sync_data()
+        } else {
+            Ok(())
+        }
     }
 
     fn quarantine_size(&mut self, base: u64, size: Option<u64>, expected: u64) {
@@ -261,13 +269,10 @@ impl Opening<'_> {
             return Ok((active, expected));
         }
         let path = log_path(&self.dir, expected);
-        let file = fs::File::options()
-            .create(true)
-            .truncate(true)
-            .read(true)
-            .write(true)
-            .open(&path);
-        let file = Arc::new(file.map_err(|e| Error::write("create", &path, e))?);
+        let file = self
+            .disk
+            .open(&path, OpenMode::Empty)
+            .map_err(|e| Error::write(self.disk.as_ref(), "create", &path, e))?;
         let index = OffsetIndex::new(expected, self.sizes.index_interval_bytes);
         Ok((
             ActiveSegment {
@@ -284,11 +289,12 @@ impl Opening<'_> {
     /// Reads one segment from byte `from`.
     fn scan_segment(&mut self, base: u64, from: u64, expected: u64) -> Result<Scanned> {
         let path = log_path(&self.dir, base);
-        let file = segment::open(&path)?;
+        let file = segment::open(self.disk.as_ref(), &path)?;
         let read_failed = |e| Error::io("read", &path, e);
-        let size = file.metadata().map_err(read_failed)?.len();
+        let size = file.size().map_err(read_failed)?;
         let mut index = if from > 0 {
             OffsetIndex::load(
+                self.disk.as_ref(),
                 &index_path(&self.dir, base),
                 base,
                 self.sizes.index_interval_bytes,
@@ -297,7 +303,7 @@ impl Opening<'_> {
         } else {
             OffsetIndex::new(base, self.sizes.index_interval_bytes)
         };
-        let mut scanner = Scanner::new(&file, from, size, expected);
+        let mut scanner = Scanner::new(file.as_ref(), from, size, expected);
         let mut defect = None;
         while let Some(batch) = scanner.next().map_err(read_failed)? {
             let (position, header) = match batch {
@@ -327,12 +333,13 @@ impl Opening<'_> {
         self.found.scanned_bytes += position - from;
         if position > from {
             // What was read may be in the page cache alone: it counts only once it is on disk.
-            (self.flusher.sync)(&file, &path).map_err(|e| Error::io("sync", &path, e))?;
+            self.sync(file.as_ref())
+                .map_err(|e| Error::io("sync", &path, e))?;
         }
         Ok(Scanned {
             segment: ActiveSegment {
                 base,
-                file: Arc::new(file),
+                file,
                 path,
                 position,
                 index,
@@ -343,7 +350,10 @@ impl Opening<'_> {
     }
 
     fn seal(&mut self, mut closed: ActiveSegment, next: u64) {
-        if let Err(e) = closed.index.store(&index_path(&self.dir, closed.base)) {
+        if let Err(e) = closed
+            .index
+            .store(self.disk.as_ref(), &index_path(&self.dir, closed.base))
+        {
             tracing::debug!(path = %closed.path.display(), error = %e, "index not written");
         }
         self.sealed.push(SealedSegment {
@@ -358,7 +368,7 @@ impl Opening<'_> {
         segment
             .file
             .set_len(position)
-            .and_then(|()| (self.flusher.sync)(&segment.file, &segment.path))
+            .and_then(|()| self.sync(segment.file.as_ref()))
             .map_err(|e| Error::io("cut the torn end of", &segment.path, e))?;
         let (file, bytes) = (segment.path.clone(), size - position);
         self.found.actions.push(RecoveryAction::TailCut {
@@ -374,8 +384,8 @@ impl Opening<'_> {
     fn remove_from(&mut self, bases: &[u64]) -> Result<()> {
         for base in bases {
             let file = log_path(&self.dir, *base);
-            let bytes = fs::metadata(&file).map_or(0, |m| m.len());
-            segment::remove(&self.dir, *base)?;
+            let bytes = self.disk.size(&file).unwrap_or(0);
+            segment::remove(self.disk.as_ref(), &self.dir, *base)?;
             self.found
                 .actions
                 .push(RecoveryAction::SegmentRemoved { file, bytes });
@@ -383,7 +393,7 @@ impl Opening<'_> {
         if bases.is_empty() {
             Ok(())
         } else {
-            sync_dir(&self.dir)
+            sync_dir(self.disk.as_ref(), &self.dir)
         }
     }
 }

@@ -1,8 +1,10 @@
 //! What only shows when the disk fails or the power goes: syncs that fail, and every legal state of the files after a
 //! power failure. The function that syncs a file is replaced by one that fails or keeps a record; all else is real.
 
+mod watched_disk;
+
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,7 +13,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
-use crate::flusher::SyncFile;
+use self::watched_disk::{SyncHook, WatchedDisk};
+use crate::disk::DiskFile;
 use crate::{
     BatchBuilder, Broker, BrokerOptions, Committed, Compression, Error, Isolation, RecoveryAction, Start,
     TopicConfig,
@@ -50,9 +53,9 @@ fn committed(broker: &Broker, partition: u32) -> Vec<(u64, String)> {
 struct FailingDisk(Arc<Mutex<Option<String>>>);
 
 impl FailingDisk {
-    fn sync(&self) -> SyncFile {
+    fn sync(&self) -> SyncHook {
         let failing = Arc::clone(&self.0);
-        Arc::new(move |file: &File, path: &Path| {
+        Arc::new(move |file: &dyn DiskFile, path: &Path| {
             let fails = failing
                 .lock()
                 .as_ref()
@@ -74,7 +77,7 @@ impl FailingDisk {
 async fn a_log_whose_sync_failed_stops_and_the_transaction_is_gone() {
     let dir = tempfile::tempdir().unwrap();
     let disk = FailingDisk::default();
-    let broker = Broker::open_with(BrokerOptions::new(dir.path()), disk.sync()).unwrap();
+    let broker = Broker::open_on(Arc::new(WatchedDisk(disk.sync())), BrokerOptions::new(dir.path())).unwrap();
     let id = broker.create_topic("t", TopicConfig::new(2)).await.unwrap().id;
     let producer = broker.producer("p").await.unwrap();
     broker.append("t", 0, one("before")).await.unwrap();
@@ -123,7 +126,7 @@ async fn a_log_whose_sync_failed_stops_and_the_transaction_is_gone() {
 async fn a_commit_the_transaction_log_cannot_take_back_is_unknown_until_reopened() {
     let dir = tempfile::tempdir().unwrap();
     let disk = FailingDisk::default();
-    let broker = Broker::open_with(BrokerOptions::new(dir.path()), disk.sync()).unwrap();
+    let broker = Broker::open_on(Arc::new(WatchedDisk(disk.sync())), BrokerOptions::new(dir.path())).unwrap();
     broker.create_topic("t", TopicConfig::new(2)).await.unwrap();
     let producer = broker.producer("p").await.unwrap();
 
@@ -184,14 +187,16 @@ impl Disk {
         })
     }
 
-    fn sync(self: &Arc<Self>) -> SyncFile {
+    fn sync(self: &Arc<Self>) -> SyncHook {
         let disk = Arc::clone(self);
-        Arc::new(move |file: &File, path: &Path| {
-            let length = file.metadata()?.len();
+        Arc::new(move |file: &dyn DiskFile, path: &Path| {
+            let length = file.size()?;
             // Others write and sync meanwhile.
             std::thread::yield_now();
             let _power = disk.power.read();
-            disk.synced.lock().insert(path.to_owned(), length);
+            if path.extension().is_some_and(|extension| extension == "log") {
+                disk.synced.lock().insert(path.to_owned(), length);
+            }
             Ok(())
         })
     }
@@ -425,7 +430,7 @@ async fn a_power_failure_at_any_moment_loses_nothing_acknowledged_and_tears_no_t
     for round in 0..25 {
         let disk = Disk::new();
         let dir = options(round).data_dir;
-        let broker = Broker::open_with(options(round), disk.sync()).unwrap();
+        let broker = Broker::open_on(Arc::new(WatchedDisk(disk.sync())), options(round)).unwrap();
         for (_, action) in broker.recovery().actions() {
             match action {
                 RecoveryAction::TailCut { .. } => cuts += 1,

@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-use crate::batch_builder::BatchBuilder;
-use crate::compression::Compression;
+use crate::batch::builder::BatchBuilder;
+use crate::batch::compression::Compression;
 use crate::error::{Error, Result};
 use crate::log::Log;
-use crate::log_transactions::now_ms;
+use crate::log::transactions::now_ms;
 use crate::reader::{Isolation, Reader, Start};
 
 /// The offsets of one group: the next offset to read by topic and partition.
@@ -177,8 +177,8 @@ fn take_string(bytes: &mut &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::batch::HEADER_BYTES;
-    use crate::record::Records;
+    use crate::batch::header::HEADER_BYTES;
+    use crate::batch::record::Records;
 
     #[test]
     fn keys_and_values_are_kafkas() {

@@ -2,7 +2,7 @@
 //!
 //! # How
 //! The batches of a transaction are in the page cache of their partitions when it commits. A *commit record* is
-//! appended to the [transaction log](crate::transaction_log); it lists each batch not yet known to be durable with its
+//! appended to the [transaction log](crate::transaction::log); it lists each batch not yet known to be durable with its
 //! place and CRC. Then the partitions and the transaction log are synced, all at once. When all syncs are done the
 //! transaction is committed: it is acknowledged, its records and group offsets become visible, and a marker is
 //! appended to each partition, to be synced whenever that partition is next.
@@ -39,14 +39,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use crate::batch::Outcome;
+use crate::batch::header::Outcome;
 use crate::error::{Error, Result};
-use crate::flusher::Completion;
-use crate::group_offsets::GroupOffsets;
+use crate::group::offsets::GroupOffsets;
 use crate::log::Log;
-use crate::producer_state::{OngoingTransaction, Phase, ProducerEntry};
-use crate::transaction_log::{ProducerId, TransactionLog, WrittenMarker};
-use crate::transaction_record::ListedPartition;
+use crate::log::flusher::Completion;
+use crate::transaction::log::{ProducerId, TransactionLog, WrittenMarker};
+use crate::transaction::producer_state::{OngoingTransaction, Phase, ProducerEntry};
+use crate::transaction::record::ListedPartition;
 
 /// What committing needs of the broker. It does not keep the broker open.
 pub(crate) struct Coordinator {
@@ -129,7 +129,7 @@ pub(crate) fn start(
 
 /// What the commit record says: per partition where the transaction begins, and the batches that may not be durable.
 fn list(transaction: &OngoingTransaction) -> Vec<ListedPartition> {
-    let list_part = |part: &crate::producer_state::Part| {
+    let list_part = |part: &crate::transaction::producer_state::Part| {
         let durable = part.log.now().high.offset;
         ListedPartition {
             topic_id: part.log.id.topic_id,
@@ -245,7 +245,7 @@ fn retract(
 impl OngoingTransaction {
     /// Ends the transaction in all its partitions; answers the markers.
     pub(crate) fn end(&self, outcome: Outcome) -> Vec<WrittenMarker> {
-        let end_part = |part: &crate::producer_state::Part| WrittenMarker {
+        let end_part = |part: &crate::transaction::producer_state::Part| WrittenMarker {
             log: Arc::clone(&part.log),
             first: part.first,
             next: part.log.end_transaction(self.key.producer_id, outcome),

@@ -1,11 +1,11 @@
 //! A segment: one file of batches, one after the other, named by the offset of its first record.
 
-use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use crate::batch::{BatchHeader, Defect, HEADER_BYTES};
+use crate::batch::header::{BatchHeader, Defect, HEADER_BYTES};
+use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::error::{Error, Result};
 
 /// The file of the batches from `base` on.
@@ -19,41 +19,32 @@ pub(crate) fn index_path(dir: &Path, base: u64) -> PathBuf {
 }
 
 /// The base offsets of the segments in a directory, rising.
-pub(crate) fn list(dir: &Path) -> Result<Vec<u64>> {
-    let entries = fs::read_dir(dir).map_err(|e| Error::io("list", dir, e))?;
-    let mut bases = Vec::new();
-    for entry in entries {
-        let name = entry.map_err(|e| Error::io("list", dir, e))?.file_name();
-        let base = name.to_str().and_then(|name| name.strip_suffix(".log"));
-        if let Some(base) = base
-            .filter(|digits| digits.len() == 20)
-            .and_then(|digits| digits.parse().ok())
-        {
-            bases.push(base);
-        }
-    }
+pub(crate) fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<u64>> {
+    let names = disk.list(dir).map_err(|e| Error::io("list", dir, e))?;
+    let base = |name: &String| {
+        let digits = name.strip_suffix(".log")?;
+        (digits.len() == 20).then(|| digits.parse().ok())?
+    };
+    let mut bases: Vec<u64> = names.iter().filter_map(base).collect();
     bases.sort_unstable();
     Ok(bases)
 }
 
-pub(crate) fn open(path: &Path) -> Result<File> {
-    File::options()
-        .read(true)
-        .write(true)
-        .open(path)
+pub(crate) fn open(disk: &dyn Disk, path: &Path) -> Result<Arc<dyn DiskFile>> {
+    disk.open(path, OpenMode::Existing)
         .map_err(|e| Error::io("open", path, e))
 }
 
 /// Removes a segment and its index.
-pub(crate) fn remove(dir: &Path, base: u64) -> Result<()> {
+pub(crate) fn remove(disk: &dyn Disk, dir: &Path, base: u64) -> Result<()> {
     // The index may never have been written.
-    let _ = fs::remove_file(index_path(dir, base));
+    let _ = disk.remove_file(&index_path(dir, base));
     let path = log_path(dir, base);
-    fs::remove_file(&path).map_err(|e| Error::io("remove", &path, e))
+    disk.remove_file(&path).map_err(|e| Error::io("remove", &path, e))
 }
 
 /// Reads as much as the file has at `position`, up to the length of `buffer`.
-pub(crate) fn read_at(file: &File, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+pub(crate) fn read_at(file: &dyn DiskFile, buffer: &mut [u8], position: u64) -> io::Result<usize> {
     let mut done = 0;
     while done < buffer.len() {
         match file.read_at(&mut buffer[done..], position + done as u64) {
@@ -67,7 +58,7 @@ pub(crate) fn read_at(file: &File, buffer: &mut [u8], position: u64) -> io::Resu
 }
 
 /// The header of the batch at `position`.
-pub(crate) fn header_at(file: &File, position: u64) -> io::Result<Result<BatchHeader, Defect>> {
+pub(crate) fn header_at(file: &dyn DiskFile, position: u64) -> io::Result<Result<BatchHeader, Defect>> {
     let mut bytes = [0; HEADER_BYTES];
     let have = read_at(file, &mut bytes, position)?;
     Ok(BatchHeader::parse(&bytes[..have], None))
@@ -75,7 +66,7 @@ pub(crate) fn header_at(file: &File, position: u64) -> io::Result<Result<BatchHe
 
 /// Reads a segment from some batch on, in large steps, checking every batch.
 pub(crate) struct Scanner<'f> {
-    file: &'f File,
+    file: &'f dyn DiskFile,
     /// Position of the next batch.
     position: u64,
     end: u64,
@@ -92,7 +83,7 @@ pub(crate) struct Scanner<'f> {
 impl<'f> Scanner<'f> {
     const STEP: usize = 1 << 20;
 
-    pub(crate) fn new(file: &'f File, position: u64, end: u64, expected: u64) -> Self {
+    pub(crate) fn new(file: &'f dyn DiskFile, position: u64, end: u64, expected: u64) -> Self {
         Self {
             file,
             position,

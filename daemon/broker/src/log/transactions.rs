@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::batch::Outcome;
-use crate::batch_builder::SealedBatch;
+use crate::batch::builder::SealedBatch;
+use crate::batch::header::Outcome;
 use crate::error::Result;
+use crate::log::transaction_state::AbortedRange;
 use crate::log::{Log, LogState, Status};
-use crate::transaction_state::AbortedRange;
 
 /// Milliseconds since 1970.
 pub(crate) fn now_ms() -> i64 {
