@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::batch::compression::Compression;
 use crate::disk::Disk;
 
 /// The result of every fallible call of this crate.
@@ -198,6 +199,15 @@ pub enum Error {
     /// A batch without records cannot be stored.
     #[error("a batch needs at least one record")]
     EmptyBatch,
+
+    /// A codec failed on a batch, which is not written.
+    #[error("cannot compress a batch with {codec}: {reason}; send it with another codec")]
+    Compress {
+        /// The codec.
+        codec: Compression,
+        /// What it says.
+        reason: Arc<str>,
+    },
 
     /// The batch is larger than any log takes.
     #[error("a batch of {bytes} bytes is over the limit of {limit}; split it")]

@@ -23,7 +23,7 @@
 //! | 12..16 | partition leader epoch | always 0: one broker leads for ever; not under the CRC |
 //! | 16 | magic | 2; not under the CRC |
 //! | 17..21 | CRC-32C | of bytes 21 to the end |
-//! | 21..23 | attributes | bits 0-2 compression (0 none, 3 LZ4), 3 log-append time, 4 transactional, 5 control |
+//! | 21..23 | attributes | bits 0-2 compression (0 none, 1 gzip, 2 snappy, 3 LZ4, 4 zstd), 3 log-append time, 4 transactional, 5 control |
 //! | 23..27 | last offset delta | record count − 1 |
 //! | 27..35 | base timestamp | of the first record, milliseconds since 1970 |
 //! | 35..43 | max timestamp | |
@@ -31,7 +31,11 @@
 //! | 51..53 | producer epoch | −1 outside transactions |
 //! | 53..57 | base sequence | the instance's count of records in this partition before, modulo 2^31; −1 outside transactions and in markers |
 //! | 57..61 | record count | |
-//! | 61.. | records | if compressed, one LZ4 frame of independent 64 KiB blocks |
+//! | 61.. | records | compressed as the attributes say |
+//!
+//! Compressed records are, as Kafka's Java client writes them: gzip, one member; snappy, the framing of snappy-java
+//! (`82` "SNAPPY" `00`, two versions of 4 bytes, then for each 32 KiB a length of 4 bytes and a raw block); LZ4, one frame
+//! of independent 64 KiB blocks; zstd, one frame. Records that do not shrink are stored as they are.
 //!
 //! A *marker* ends a transaction: a batch with the transactional and control bits and one record, whose key is version
 //! 0 (i16) and type (i16; 0 abort, 1 commit), and whose value is version 0 (i16) and coordinator epoch 0 (i32).

@@ -35,7 +35,7 @@
 //!
 //! # Map
 //! The way of a record:
-//! - `batch_builder`, `varint`, `compression`, `buffer_pool`: records become a batch
+//! - `batch_builder`, `varint`, `compression`, `snappy`, `buffer_pool`: records become a batch
 //! - `broker`: the public handle; `producer`, `producer_state`: transactional producers
 //! - `log`: a partition; `log_sync`, `flusher`: syncing it and acknowledging; `checkpoint`, `offset_index`, `segment`:
 //!   its files

@@ -29,6 +29,7 @@ use crate::transaction::recovery::{OpenedLogs, decide};
 const OPENING_THREADS: usize = 4;
 
 impl Broker {
+    #[expect(clippy::needless_pass_by_value, reason = "it is the broker's from now on")]
     pub(crate) fn open_on(disk: Arc<dyn Disk>, options: BrokerOptions) -> Result<Self> {
         let begun = Instant::now();
         options.validate()?;

@@ -1,10 +1,10 @@
 //! Building batches: records are encoded as they are pushed, the header is filled in when the batch is appended.
 
 use crate::batch::buffer_pool::WriteBuffer;
-use crate::batch::compression::{Compression, lz4_compress};
+use crate::batch::compression::Compression;
 use crate::batch::header::{
-    COMPRESSION_LZ4, CONTROL, CRC_START, HEADER_BYTES, LENGTH_END, MAX_BATCH_BYTES, NO_PRODUCER, Outcome,
-    TRANSACTIONAL, crc32c,
+    CONTROL, CRC_START, HEADER_BYTES, LENGTH_END, MAX_BATCH_BYTES, NO_PRODUCER, Outcome, TRANSACTIONAL,
+    crc32c,
 };
 use crate::batch::varint;
 use crate::error::{Error, Result};
@@ -93,6 +93,11 @@ impl BatchBuilder {
 
     /// Compresses, fills in the header except for the base offset, and computes the CRC.
     pub(crate) fn seal(self, producer: Option<ProducerStamp>) -> Result<SealedBatch> {
+        Ok(self.pack(None)?.stamp(producer))
+    }
+
+    /// Compresses: as the topic wants it where it has a codec of its own, else as the builder was made.
+    pub(crate) fn pack(self, topic: Option<Compression>) -> Result<PackedBatch> {
         if self.count == 0 {
             return Err(Error::EmptyBatch);
         }
@@ -103,25 +108,51 @@ impl BatchBuilder {
                 limit: MAX_BATCH_BYTES,
             });
         }
-        let mut attributes = if producer.is_some() { TRANSACTIONAL } else { 0 };
-        let mut buffer = self.buffer;
-        if self.compression == Compression::Lz4 {
-            let mut packed = WriteBuffer::take();
-            packed.extend_from_slice(&buffer[..HEADER_BYTES]);
-            lz4_compress(&buffer[HEADER_BYTES..], &mut packed);
+        let codec = topic.unwrap_or(self.compression);
+        let mut packed = PackedBatch {
+            buffer: self.buffer,
+            codec: Compression::None,
+            count: self.count,
+            times: (self.base_timestamp, self.max_timestamp),
+        };
+        if codec != Compression::None {
+            let mut smaller = WriteBuffer::take();
+            smaller.extend_from_slice(&packed.buffer[..HEADER_BYTES]);
+            codec
+                .compress(&packed.buffer[HEADER_BYTES..], &mut smaller)
+                .map_err(|e| Error::Compress {
+                    codec,
+                    reason: e.to_string().into(),
+                })?;
             // What does not shrink is stored as it is.
-            if packed.len() < buffer.len() {
-                buffer = packed;
-                attributes |= COMPRESSION_LZ4;
+            if smaller.len() < packed.buffer.len() {
+                packed.buffer = smaller;
+                packed.codec = codec;
             }
         }
+        Ok(packed)
+    }
+}
+
+/// A batch compressed, without the fields that say who wrote it: compressing needs no lock, stamping is quick.
+#[derive(Debug)]
+pub(crate) struct PackedBatch {
+    buffer: WriteBuffer,
+    codec: Compression,
+    count: u32,
+    times: (i64, i64),
+}
+
+impl PackedBatch {
+    /// Fills in the header except for the base offset, and computes the CRC.
+    pub(crate) fn stamp(self, producer: Option<ProducerStamp>) -> SealedBatch {
+        let attributes = self.codec.bits() | if producer.is_some() { TRANSACTIONAL } else { 0 };
         let stamp = producer.unwrap_or(ProducerStamp {
             id: NO_PRODUCER,
             epoch: -1,
             sequence: -1,
         });
-        let times = (self.base_timestamp, self.max_timestamp);
-        Ok(SealedBatch::new(buffer, attributes, self.count, times, stamp))
+        SealedBatch::new(self.buffer, attributes, self.count, self.times, stamp)
     }
 }
 
@@ -232,7 +263,6 @@ fn put_bytes(buffer: &mut Vec<u8>, bytes: Option<&[u8]>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::batch::compression::lz4_decompress;
     use crate::batch::header::{BatchHeader, Defect};
     use crate::batch::record::Records;
 
@@ -287,27 +317,48 @@ mod tests {
     }
 
     #[test]
-    fn lz4_is_the_frame_kafka_reads() {
-        let (plain, packed) = (sample(Compression::None), sample(Compression::Lz4));
-        assert!(packed.bytes().len() < plain.bytes().len() / 4);
-        let header = BatchHeader::check(packed.bytes(), None).unwrap();
-        assert_eq!(header.attributes & 7, COMPRESSION_LZ4);
-        let frame = &packed.bytes()[HEADER_BYTES..];
-        // Magic number; version 1, independent blocks, no checksums; 64 KiB blocks.
-        assert_eq!(frame[..6], [0x04, 0x22, 0x4d, 0x18, 0x60, 0x40]);
-        let mut out = Vec::new();
-        lz4_decompress(frame, &mut out).unwrap();
-        assert_eq!(out, plain.bytes()[HEADER_BYTES..]);
-        // The encoder is reused: the next frame must not depend on the one before.
-        assert_eq!(sample(Compression::Lz4).bytes(), packed.bytes());
+    fn each_codec_packs_what_the_others_unpack_to() {
+        let plain = sample(Compression::None);
+        for codec in [
+            Compression::Gzip,
+            Compression::Snappy,
+            Compression::Lz4,
+            Compression::Zstd,
+        ] {
+            let packed = sample(codec);
+            assert!(packed.bytes().len() < plain.bytes().len() / 4, "{codec}");
+            let header = BatchHeader::check(packed.bytes(), None).unwrap();
+            assert_eq!(header.attributes & 7, codec.bits());
+            let mut out = Vec::new();
+            codec
+                .decompress(&packed.bytes()[HEADER_BYTES..], &mut out, usize::MAX)
+                .unwrap();
+            assert_eq!(out, plain.bytes()[HEADER_BYTES..], "{codec}");
+            // The encoder is reused: the next batch must not depend on the one before.
+            assert_eq!(sample(codec).bytes(), packed.bytes(), "{codec}");
+        }
+    }
+
+    #[test]
+    fn the_codec_of_the_topic_goes_before_that_of_the_builder() {
+        let attributes = |builder: Compression, topic| {
+            let mut batch = BatchBuilder::new(builder);
+            batch.push(0, None, Some(&[b'x'; 1_000]), &[]);
+            batch.pack(topic).unwrap().stamp(None).attributes
+        };
+        assert_eq!(attributes(Compression::Gzip, None), 1);
+        assert_eq!(attributes(Compression::Gzip, Some(Compression::Zstd)), 4);
+        assert_eq!(attributes(Compression::Gzip, Some(Compression::None)), 0);
     }
 
     #[test]
     fn what_does_not_shrink_is_stored_plain() {
-        let mut builder = BatchBuilder::new(Compression::Lz4);
-        builder.push(0, None, Some(b"x"), &[]);
-        let batch = builder.seal(None).unwrap();
-        assert_eq!(batch.attributes, 0);
+        for codec in Compression::ALL {
+            let mut builder = BatchBuilder::new(codec);
+            builder.push(0, None, Some(b"x"), &[]);
+            let batch = builder.seal(None).unwrap();
+            assert_eq!(batch.attributes, 0);
+        }
     }
 
     #[test]

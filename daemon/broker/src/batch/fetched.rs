@@ -4,9 +4,9 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use crate::batch::compression::lz4_decompress;
+use crate::batch::compression::{Compression, Inflated};
 use crate::batch::header::{
-    BatchHeader, COMPRESSION_LZ4, COMPRESSION_MASK, Defect, HEADER_BYTES, LOG_APPEND_TIME,
+    BatchHeader, COMPRESSION_MASK, Defect, HEADER_BYTES, LOG_APPEND_TIME, MAX_BATCH_BYTES,
 };
 use crate::batch::record::{RecordView, Records};
 
@@ -120,18 +120,22 @@ impl Gather {
     /// Adds the batch at `start` of `data`, whose CRC is checked already.
     pub(crate) fn take(&mut self, header: BatchHeader, data: &[u8], start: usize) -> Result<Taken, Defect> {
         let body = start + HEADER_BYTES..start + header.length;
-        let records = match header.attributes & COMPRESSION_MASK {
-            0 => body.clone(),
-            COMPRESSION_LZ4 => {
-                let before = self.inflated.len();
-                lz4_decompress(&data[body.clone()], &mut self.inflated)?;
-                if self.inflated.len() > self.budget && !self.batches.is_empty() {
-                    self.inflated.truncate(before);
-                    return Ok(Taken::Full);
-                }
-                before..self.inflated.len()
+        let codec = Compression::from_bits(header.attributes & COMPRESSION_MASK)?;
+        let records = if codec == Compression::None {
+            body.clone()
+        } else {
+            let before = self.inflated.len();
+            let first = self.batches.is_empty();
+            let limit = if first {
+                MAX_BATCH_BYTES
+            } else {
+                self.budget.saturating_sub(before)
+            };
+            match codec.decompress(&data[body.clone()], &mut self.inflated, limit)? {
+                Inflated::Whole => before..self.inflated.len(),
+                Inflated::OverLimit if first => return Err(Defect::TooLarge),
+                Inflated::OverLimit => return Ok(Taken::Full),
             }
-            other => return Err(Defect::Compression(other)),
         };
         let span = BatchSpan { header, records };
         let bytes = if span.compressed() {

@@ -16,7 +16,6 @@ pub(crate) const LENGTH_END: usize = 12;
 pub(crate) const MAX_BATCH_BYTES: usize = 256 << 20;
 
 pub(crate) const COMPRESSION_MASK: i16 = 0x07;
-pub(crate) const COMPRESSION_LZ4: i16 = 3;
 pub(crate) const LOG_APPEND_TIME: i16 = 0x08;
 pub(crate) const TRANSACTIONAL: i16 = 0x10;
 pub(crate) const CONTROL: i16 = 0x20;
@@ -57,10 +56,12 @@ pub(crate) enum Defect {
     Crc { found: u32, computed: u32 },
     #[error("the record count {count} and last offset delta {delta} disagree")]
     Count { count: i32, delta: i32 },
-    #[error("the compression {0} is not one this version reads")]
+    #[error("there is no codec with number {0}")]
     Compression(i16),
     #[error("the compressed records do not decompress")]
     Decompress,
+    #[error("the compressed records are more than {MAX_BATCH_BYTES} bytes")]
+    TooLarge,
     #[error("record {0} does not parse")]
     Record(u32),
 }

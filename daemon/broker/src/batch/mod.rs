@@ -6,4 +6,5 @@ pub(crate) mod compression;
 pub(crate) mod fetched;
 pub(crate) mod header;
 pub(crate) mod record;
+pub(crate) mod snappy;
 pub(crate) mod varint;

@@ -97,10 +97,10 @@ impl Checker<'_> {
             value_converter: ConverterConfig::of(values, "value.converter", &self.worker.value_converter),
             topics,
             max_poll_records: number("consumer.override.max.poll.records") as usize,
-            compression: match text("producer.override.compression.type") {
-                lz4 if lz4.eq_ignore_ascii_case("lz4") => Compression::Lz4,
-                _ => Compression::None,
-            },
+            compression: text("producer.override.compression.type")
+                .to_ascii_lowercase()
+                .parse()
+                .unwrap_or_default(),
             new_topic_partitions: number("topic.creation.default.partitions").max(1) as u32,
             new_topic_settings: settings.collect(),
             retry_delay_max: Duration::from_millis(number("errors.retry.delay.max.ms")),

@@ -148,9 +148,9 @@ fn of_source(def: ConfigDef) -> ConfigDef {
         ConfigType::String,
         "none",
         Importance::Medium,
-        "How the connector's batches are compressed: none or lz4.",
+        "How the connector's batches are compressed: none, gzip, snappy, lz4 or zstd.",
     )
-    .one_of(&["none", "lz4"])
+    .one_of(&["none", "gzip", "snappy", "lz4", "zstd"])
     .optional(
         "exactly.once.support",
         ConfigType::String,
