@@ -11,7 +11,6 @@ use crate::batch::builder::BatchBuilder;
 use crate::disk::data_dir::DataDir;
 use crate::disk::real::RealDisk;
 use crate::error::{Error, Result};
-use crate::group::offsets::{self, OffsetChange};
 use crate::log::flusher::{Flusher, Reserved};
 use crate::log::{Log, LogId, Status};
 use crate::options::{BrokerOptions, LogSizes, TopicConfig};
@@ -26,7 +25,7 @@ use crate::transaction::producer_state::ProducerEntry;
 /// handle, producer and transaction is dropped.
 #[derive(Clone)]
 pub struct Broker {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 pub(crate) struct Shared {
@@ -124,7 +123,8 @@ impl Broker {
             .collect()
     }
 
-    /// Deletes a topic and its records, durably. Its readers and waiting appends get an error.
+    /// Deletes a topic, its records, and the offsets groups have committed in it, durably. Its readers and waiting
+    /// appends get an error.
     ///
     /// # Errors
     /// [`Error::UnknownTopic`], [`Error::InternalTopic`].
@@ -144,6 +144,7 @@ impl Broker {
             for log in &topic.logs {
                 log.delete();
             }
+            shared.coordinator.offsets.forget_topic(&topic.info.name)?;
             drop(catalog);
             topic.info.remove_deleted(shared.flusher.disk.as_ref(), &topics)
         })
@@ -200,60 +201,6 @@ impl Broker {
             Arc::clone(producers.entry(transactional_id.to_owned()).or_insert_with(new))
         };
         Producer::take_over(self.clone(), entry).await
-    }
-
-    /// Commits the next offsets to read of a consumer group outside any transaction; durable when it returns.
-    ///
-    /// # Errors
-    /// [`Error::DiskFull`], [`Error::LogFailed`].
-    pub async fn commit_group_offsets(&self, group: &str, offsets: &[(&str, u32, u64)]) -> Result<()> {
-        self.change_group_offsets(offsets::changes(group, offsets)).await
-    }
-
-    /// Deletes all offsets of a group, durably.
-    ///
-    /// # Errors
-    /// [`Error::DiskFull`], [`Error::LogFailed`].
-    pub async fn delete_group_offsets(&self, group: &str) -> Result<()> {
-        let delete = |(topic, partition)| OffsetChange {
-            group: group.to_owned(),
-            topic,
-            partition,
-            next: None,
-        };
-        let changes = self.group_offsets(group).into_keys().map(delete).collect();
-        self.change_group_offsets(changes).await
-    }
-
-    async fn change_group_offsets(&self, changes: Vec<OffsetChange>) -> Result<()> {
-        self.check_open()?;
-        if changes.is_empty() {
-            return Ok(());
-        }
-        let batch = offsets::encode(&changes)?;
-        let reserved = self.reserve(batch.bytes()).await;
-        let coordinator = Arc::clone(&self.shared.coordinator);
-        let log = Arc::clone(&coordinator.offsets.log);
-        let appended = log.append(&mut batch.seal(None)?, reserved.hand_over())?;
-        let (done, durable) = oneshot::channel();
-        let told = move |result: Result<()>| {
-            if result.is_ok() {
-                coordinator.offsets.apply(&changes, appended.base);
-            }
-            let _ = done.send(result);
-        };
-        log.when_durable(appended.next, Box::new(told));
-        durable.await.map_err(|_| Error::Closed)?
-    }
-
-    /// The committed offsets of a group: the next offset to read, by topic and partition.
-    pub fn group_offsets(&self, group: &str) -> BTreeMap<(String, u32), u64> {
-        self.shared.coordinator.offsets.of(group)
-    }
-
-    /// The groups that have offsets.
-    pub fn groups(&self) -> Vec<String> {
-        self.shared.coordinator.offsets.groups()
     }
 
     /// Reads a partition. `from` is a [`Start`] or an offset.

@@ -158,6 +158,34 @@ pub enum Error {
         end: u64,
     },
 
+    /// The metadata beside an offset is too long.
+    #[error(
+        "the metadata committed with the offset of {topic}-{partition} has {bytes} bytes, over the limit of {limit}; shorten it, or raise offset.metadata.max.bytes"
+    )]
+    OffsetMetadataTooLarge {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: u32,
+        /// Its length.
+        bytes: usize,
+        /// The most allowed.
+        limit: usize,
+    },
+
+    /// A group has committed nothing for a partition.
+    #[error(
+        "group {group:?} has no committed offset for {topic}-{partition}; commit, seek or reset to a position first"
+    )]
+    NoCommittedOffset {
+        /// The group.
+        group: String,
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: u32,
+    },
+
     /// A newer instance of this producer took over (invariant 9).
     #[error(
         "producer {transactional_id:?} with epoch {epoch} was fenced by a newer instance (epoch {current}); stop this one"

@@ -87,5 +87,6 @@
 //!
 //! # Group offsets
 //! Kafka's records, in the topic `__consumer_offsets`. Key: version 1 (i16), group and topic (i16 length and UTF-8
-//! each), partition (i32). Value: version 3 (i16), offset (i64), leader epoch −1 (i32), metadata "" (i16 length 0),
-//! commit timestamp in milliseconds (i64); null where the offset is deleted.
+//! each), partition (i32). Value: version 3 (i16), offset (i64), leader epoch −1 (i32), metadata (i16 length and
+//! UTF-8), commit timestamp in milliseconds (i64); null where the offset is deleted. Read, too: key version 0 and value
+//! versions 0 to 2, which have no leader epoch.

@@ -41,7 +41,8 @@
 //!   its files
 //! - `commit`: committing a transaction, with the argument why one round of syncs is enough; `transaction_log`,
 //!   `transaction_record`: what is durable about it; `log_transactions`, `transaction_state`: what a partition knows
-//! - `group_offsets`: the offsets of consumer groups
+//! - `group`: consumer groups; `offsets`, `offset_record`: what they have committed; `administration`: looking it up,
+//!   resetting and deleting it
 //! - `reader`, `log_read`, `fetched`, `record`, `batch`: from the file to the records
 //!
 //! Beginning and end: `opening`, `data_dir`, `topic`, `log_recovery`, `transaction_recovery`, `recovery_report`.
@@ -76,6 +77,8 @@ pub use batch::fetched::Fetched;
 pub use batch::record::{Headers, RecordView};
 pub use broker::{Broker, Offsets};
 pub use error::{Error, Result};
+pub use group::administration::OffsetReset;
+pub use group::offset_record::{CommittedOffset, OffsetCommit};
 pub use options::{BrokerOptions, TopicConfig};
 pub use partitioner::partition_for_key;
 pub use reader::{Isolation, Reader, Start};

@@ -24,6 +24,9 @@ pub struct BrokerOptions {
     pub checkpoint_bytes: u64,
     /// Most bytes written and not yet synced, over all partitions; beyond it appends wait (default 64 MiB).
     pub in_flight_bytes: usize,
+    /// Most bytes of metadata beside a committed offset (default 4096): Kafka's `offset.metadata.max.bytes`. At most
+    /// 32767.
+    pub offset_metadata_max_bytes: usize,
     /// Threads that sync files (default 4); more than one, so that the files of one transaction sync at once.
     pub flush_threads: usize,
 }
@@ -38,6 +41,7 @@ impl BrokerOptions {
             index_interval_bytes: 16 << 10,
             checkpoint_bytes: 16 << 20,
             in_flight_bytes: 64 << 20,
+            offset_metadata_max_bytes: 4096,
             flush_threads: 4,
         }
     }

@@ -1,212 +1,227 @@
-//! The offsets of consumer groups: kept in memory, and as records of the topic `__consumer_offsets` in Kafka's own
-//! format, from which they are read back when the broker opens.
+//! The committed offsets of consumer groups: kept in memory, and as records of the topic `__consumer_offsets`, from
+//! which they are read back when the broker opens.
 //!
-//! The topic has one partition; for each group and partition the record with the highest offset holds. The bytes are
-//! described in [`layout`](crate::layout#group-offsets).
+//! # Which commit holds
+//! The topic has one partition; for each group and partition the record with the highest offset holds, be it part of
+//! a transaction or not. Every record is appended under the lock of the table, and is *pending* in it from then until
+//! it is durable and decided. So
+//! - whoever deletes an offset because of what it is (expiry) decides and appends under that lock, and never where
+//!   something is pending: it cannot delete a commit it did not see;
+//! - whoever takes over a partition waits until nothing is pending for it ([`GroupOffsets::stable`]): it cannot begin
+//!   before what the open transaction of the owner before it will commit (Kafka's `require_stable`).
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 use crate::batch::builder::BatchBuilder;
-use crate::batch::compression::Compression;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::group::offset_record::{CommittedOffset, OffsetChange, decode};
 use crate::log::Log;
-use crate::log::transactions::now_ms;
 use crate::reader::{Isolation, Reader, Start};
 
-/// The offsets of one group: the next offset to read by topic and partition.
-pub(crate) type Offsets = BTreeMap<(String, u32), u64>;
-
-/// A change of a group's offset: `None` deletes it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct OffsetChange {
-    pub(crate) group: String,
-    pub(crate) topic: String,
-    pub(crate) partition: u32,
-    pub(crate) next: Option<u64>,
-}
+/// The committed offsets of one group by topic and partition.
+pub(crate) type Offsets = BTreeMap<(String, u32), CommittedOffset>;
 
 pub(crate) struct GroupOffsets {
     pub(crate) log: Arc<Log>,
-    groups: RwLock<HashMap<String, Group>>,
+    table: Arc<Table>,
+}
+
+/// The table, locked: nothing is committed meanwhile.
+pub(crate) type Groups<'a> = MutexGuard<'a, HashMap<String, Group>>;
+
+struct Table {
+    groups: Mutex<HashMap<String, Group>>,
+    /// Notified when something is pending no longer.
+    settled: Notify,
 }
 
 /// By topic and partition.
-type Group = BTreeMap<(String, u32), Held>;
+pub(crate) type Group = BTreeMap<(String, u32), Held>;
 
-struct Held {
-    next: Option<u64>,
-    /// The offset of the record that says so.
+#[derive(Default)]
+pub(crate) struct Held {
+    pub(crate) value: Option<CommittedOffset>,
+    /// The offset of the record that says so; `None` before the first.
+    at: Option<u64>,
+    /// Records appended that are not yet durable and decided.
+    pub(crate) pending: u32,
+}
+
+/// Changes whose records are appended. They take effect by [`apply`](Self::apply), and are void if dropped.
+#[must_use]
+pub(crate) struct PendingOffsets {
+    table: Arc<Table>,
+    changes: Vec<OffsetChange>,
+    /// The offset of the first record.
     at: u64,
 }
 
 impl GroupOffsets {
     /// Reads the offsets back from their topic.
     pub(crate) fn open(log: Arc<Log>) -> Result<Self> {
-        let offsets = Self {
-            log,
-            groups: RwLock::default(),
-        };
-        let log = Arc::clone(&offsets.log);
-        let mut reader = Reader::new(log, Start::Earliest, Isolation::ReadCommitted)?;
+        let mut reader = Reader::new(Arc::clone(&log), Start::Earliest, Isolation::ReadCommitted)?;
+        let mut groups = HashMap::new();
         while let Some(fetched) = reader.try_next(1 << 20)? {
             for record in fetched.records() {
                 // Other versions of key are other kinds of record, which this broker does not write.
                 if let Some(change) = decode(record.key.unwrap_or_default(), record.value) {
-                    offsets.apply(&[change], record.offset);
+                    take_over(&mut groups, change, record.offset);
                 }
             }
         }
-        Ok(offsets)
+        for group in groups.values_mut() {
+            group.retain(|_, held: &mut Held| held.value.is_some());
+        }
+        groups.retain(|_, group| !group.is_empty());
+        let table = Table {
+            groups: Mutex::new(groups),
+            settled: Notify::new(),
+        };
+        Ok(Self {
+            log,
+            table: Arc::new(table),
+        })
     }
 
-    /// Takes over durable, committed changes whose records begin at offset `at`.
-    pub(crate) fn apply(&self, changes: &[OffsetChange], at: u64) {
-        let mut groups = self.groups.write();
-        for (change, at) in changes.iter().zip(at..) {
+    /// Locks the table, for [`write`](Self::write).
+    pub(crate) fn lock(&self) -> Groups<'_> {
+        self.table.groups.lock()
+    }
+
+    /// Appends the batch of `changes` by `append`, which answers the offset of the first record and what it likes.
+    pub(crate) fn write<T>(
+        &self,
+        groups: &mut Groups<'_>,
+        changes: Vec<OffsetChange>,
+        batch: BatchBuilder,
+        append: impl FnOnce(&Arc<Log>, BatchBuilder) -> Result<(u64, T)>,
+    ) -> Result<(PendingOffsets, T)> {
+        let (at, other) = append(&self.log, batch)?;
+        for change in &changes {
             let group = groups.entry(change.group.clone()).or_default();
             let place = (change.topic.clone(), change.partition);
-            let held = group.entry(place).or_insert(Held { next: None, at });
-            if at >= held.at {
-                *held = Held {
-                    next: change.next,
-                    at,
-                };
-            }
+            group.entry(place).or_default().pending += 1;
         }
+        let table = Arc::clone(&self.table);
+        Ok((PendingOffsets { table, changes, at }, other))
     }
 
     pub(crate) fn of(&self, group: &str) -> Offsets {
-        let groups = self.groups.read();
+        let groups = self.lock();
         let held = groups.get(group).into_iter().flatten();
-        held.filter_map(|(place, held)| Some((place.clone(), held.next?)))
+        held.filter_map(|(place, held)| Some((place.clone(), held.value.clone()?)))
             .collect()
     }
 
+    /// The committed offset of a partition, `Err` while a change of it is under way: [`settled`](Self::settled) tells
+    /// when to look again.
+    pub(crate) fn stable(
+        &self,
+        group: &str,
+        topic: &str,
+        partition: u32,
+    ) -> Result<Option<CommittedOffset>, Unstable> {
+        let groups = self.lock();
+        let place = (topic.to_owned(), partition);
+        match groups.get(group).and_then(|group| group.get(&place)) {
+            Some(held) if held.pending > 0 => Err(Unstable),
+            held => Ok(held.and_then(|held| held.value.clone())),
+        }
+    }
+
+    /// Waits until no change of these partitions is under way.
+    pub(crate) async fn wait_stable(&self, group: &str, partitions: &[(&str, u32)]) {
+        loop {
+            let settled = self.settled();
+            tokio::pin!(settled);
+            // Registered before looking, so that the notification cannot come in between.
+            settled.as_mut().enable();
+            if partitions
+                .iter()
+                .all(|(topic, partition)| self.stable(group, topic, *partition).is_ok())
+            {
+                return;
+            }
+            settled.await;
+        }
+    }
+
+    /// Completes when something is pending no longer; make it before looking.
+    pub(crate) fn settled(&self) -> Notified<'_> {
+        self.table.settled.notified()
+    }
+
     pub(crate) fn groups(&self) -> Vec<String> {
-        let groups = self.groups.read();
+        let groups = self.lock();
         let live = groups
             .iter()
-            .filter(|(_, group)| group.values().any(|held| held.next.is_some()));
+            .filter(|(_, group)| group.values().any(|held| held.value.is_some()));
         let mut names: Vec<_> = live.map(|(name, _)| name.clone()).collect();
         names.sort_unstable();
         names
     }
 }
 
-pub(crate) fn changes(group: &str, offsets: &[(&str, u32, u64)]) -> Vec<OffsetChange> {
-    let change = |&(topic, partition, next): &(&str, u32, u64)| OffsetChange {
-        group: group.to_owned(),
-        topic: topic.to_owned(),
-        partition,
-        next: Some(next),
-    };
-    offsets.iter().map(change).collect()
-}
+/// A change of the offset is under way.
+#[derive(Debug)]
+pub(crate) struct Unstable;
 
-/// The batch of records for some changes.
-pub(crate) fn encode(changes: &[OffsetChange]) -> Result<BatchBuilder> {
-    let mut batch = BatchBuilder::new(Compression::None);
-    let now = now_ms();
-    for change in changes {
-        let mut key = vec![0, 1];
-        put_string(&mut key, &change.group)?;
-        put_string(&mut key, &change.topic)?;
-        key.extend_from_slice(&(change.partition as i32).to_be_bytes());
-        let value = change.next.map(|next| {
-            let mut value = vec![0, 3];
-            value.extend_from_slice(&next.to_be_bytes());
-            value.extend_from_slice(&(-1_i32).to_be_bytes());
-            value.extend_from_slice(&0_i16.to_be_bytes());
-            value.extend_from_slice(&now.to_be_bytes());
-            value
-        });
-        batch.push(now, Some(&key), value.as_deref(), &[]);
+fn take_over(groups: &mut HashMap<String, Group>, change: OffsetChange, at: u64) {
+    let group = groups.entry(change.group).or_default();
+    let held = group.entry((change.topic, change.partition)).or_default();
+    if held.at.is_none_or(|before| at >= before) {
+        held.value = change.value;
+        held.at = Some(at);
     }
-    Ok(batch)
 }
 
-fn put_string(out: &mut Vec<u8>, text: &str) -> Result<()> {
-    let len = i16::try_from(text.len()).map_err(|_| Error::InvalidOption {
-        name: "group",
-        value: text.to_owned(),
-        allowed: "a name of at most 32767 bytes",
-    })?;
-    out.extend_from_slice(&len.to_be_bytes());
-    out.extend_from_slice(text.as_bytes());
-    Ok(())
-}
+impl PendingOffsets {
+    /// The records are durable, and their transaction is committed.
+    pub(crate) fn apply(mut self) {
+        self.settle(true);
+    }
 
-fn decode(mut key: &[u8], value: Option<&[u8]>) -> Option<OffsetChange> {
-    let key = &mut key;
-    let (0 | 1) = take_i16(key)? else { return None };
-    let group = take_string(key)?;
-    let topic = take_string(key)?;
-    let partition = u32::from_be_bytes(*key.first_chunk::<4>()?);
-    let next = match value {
-        None => None,
-        Some(mut value) => {
-            let value = &mut value;
-            let _version = take_i16(value)?;
-            Some(u64::from_be_bytes(*value.first_chunk::<8>()?))
+    /// Whether they count is decided when the broker is opened again: until then they stay pending.
+    pub(crate) fn leave_undecided(mut self) {
+        self.changes.clear();
+    }
+
+    fn settle(&mut self, holds: bool) {
+        let mut groups = self.table.groups.lock();
+        for (change, at) in std::mem::take(&mut self.changes).into_iter().zip(self.at..) {
+            let place = (change.topic.clone(), change.partition);
+            let name = change.group.clone();
+            if holds {
+                take_over(&mut groups, change, at);
+            }
+            let Some(group) = groups.get_mut(&name) else {
+                continue;
+            };
+            if let Some(held) = group.get_mut(&place) {
+                held.pending = held.pending.saturating_sub(1);
+                // Nothing older can come any more, so that there is nothing to remember of what is deleted.
+                if held.pending == 0 && held.value.is_none() {
+                    group.remove(&place);
+                }
+            }
+            if group.is_empty() {
+                groups.remove(&name);
+            }
         }
-    };
-    Some(OffsetChange {
-        group,
-        topic,
-        partition,
-        next,
-    })
+        drop(groups);
+        self.table.settled.notify_waiters();
+    }
 }
 
-fn take_i16(bytes: &mut &[u8]) -> Option<i16> {
-    let (number, rest) = bytes.split_first_chunk::<2>()?;
-    *bytes = rest;
-    Some(i16::from_be_bytes(*number))
-}
-
-fn take_string(bytes: &mut &[u8]) -> Option<String> {
-    let len = usize::try_from(take_i16(bytes)?).ok()?;
-    let (text, rest) = bytes.split_at_checked(len)?;
-    *bytes = rest;
-    Some(std::str::from_utf8(text).ok()?.to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::batch::header::HEADER_BYTES;
-    use crate::batch::record::Records;
-
-    #[test]
-    fn keys_and_values_are_kafkas() {
-        let change = OffsetChange {
-            group: "connect-pg".to_owned(),
-            topic: "shop.orders".to_owned(),
-            partition: 3,
-            next: Some(1 << 40),
-        };
-        let deleted = OffsetChange {
-            next: None,
-            ..change.clone()
-        };
-        let batch = encode(&[change.clone(), deleted.clone()])
-            .unwrap()
-            .seal(None)
-            .unwrap();
-        let records: Vec<_> = Records::new(&batch.bytes()[HEADER_BYTES..], 2, 0, 0, None).collect();
-        let key = records[0].key.unwrap();
-        assert_eq!(key, b"\0\x01\0\x0aconnect-pg\0\x0bshop.orders\0\0\0\x03");
-        let value = records[0].value.unwrap();
-        assert_eq!(
-            value[..16],
-            [0, 3, 0, 0, 1, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0]
-        );
-        assert_eq!(value.len(), 24);
-        assert_eq!(decode(key, Some(value)), Some(change));
-        assert_eq!(decode(records[1].key.unwrap(), records[1].value), Some(deleted));
-        assert_eq!(decode(b"\0\x02\0\x01g", None), None);
+impl Drop for PendingOffsets {
+    fn drop(&mut self) {
+        if !self.changes.is_empty() {
+            self.settle(false);
+        }
     }
 }

@@ -178,7 +178,7 @@ fn finish(
     let (coordinator, entry) = (Arc::clone(coordinator), Arc::clone(entry));
     Box::new(move |synced| match synced {
         Ok(()) => {
-            let committed = complete(&coordinator, &entry, &transaction);
+            let committed = complete(&coordinator, &entry, transaction);
             let _ = answer.send(Ok(committed));
         }
         Err(e) => retract(&coordinator, &entry, transaction, e, answer),
@@ -186,11 +186,15 @@ fn finish(
 }
 
 /// All is durable: the transaction becomes visible.
-fn complete(coordinator: &Coordinator, entry: &ProducerEntry, transaction: &OngoingTransaction) -> Committed {
+fn complete(
+    coordinator: &Coordinator,
+    entry: &ProducerEntry,
+    mut transaction: OngoingTransaction,
+) -> Committed {
     let mut state = entry.state.lock();
     let markers = transaction.end(Outcome::Commit);
-    for (changes, at) in &transaction.offsets {
-        coordinator.offsets.apply(changes, *at);
+    for pending in std::mem::take(&mut transaction.offsets) {
+        pending.apply();
     }
     coordinator.transactions.finished(transaction.key, markers);
     state.phase = Phase::Idle;
@@ -215,7 +219,7 @@ fn complete(coordinator: &Coordinator, entry: &ProducerEntry, transaction: &Ongo
 fn retract(
     coordinator: &Arc<Coordinator>,
     entry: &Arc<ProducerEntry>,
-    transaction: OngoingTransaction,
+    mut transaction: OngoingTransaction,
     failure: Error,
     answer: Answer,
 ) {
@@ -230,6 +234,9 @@ fn retract(
         } else {
             let reason: Arc<str> = failure.to_string().into();
             state.phase = Phase::Undecided(Arc::clone(&reason));
+            for pending in std::mem::take(&mut transaction.offsets) {
+                pending.leave_undecided();
+            }
             Error::CommitUnknown {
                 transactional_id: Arc::clone(&entry.transactional_id),
                 reason,

@@ -8,7 +8,8 @@ use crate::batch::builder::BatchBuilder;
 use crate::batch::header::Outcome;
 use crate::broker::Broker;
 use crate::error::{Error, Result};
-use crate::group::offsets;
+use crate::group::offset_record::{self, OffsetCommit};
+use crate::log::transactions::now_ms;
 use crate::transaction::commit::{self, Committed};
 use crate::transaction::log::ProducerId;
 use crate::transaction::producer_state::{Phase, ProducerEntry};
@@ -117,17 +118,35 @@ impl Transaction {
     /// # Errors
     /// As [`append`](Self::append).
     pub async fn commit_group_offsets(&mut self, group: &str, offsets: &[(&str, u32, u64)]) -> Result<()> {
-        let changes = offsets::changes(group, offsets);
-        if changes.is_empty() {
+        let commits: Vec<_> = offsets
+            .iter()
+            .map(|&(topic, partition, offset)| OffsetCommit::new(topic, partition, offset))
+            .collect();
+        self.commit_offsets(group, &commits).await
+    }
+
+    /// Commits offsets with metadata; else as [`commit_group_offsets`](Self::commit_group_offsets).
+    ///
+    /// # Errors
+    /// [`Error::OffsetMetadataTooLarge`], and as [`append`](Self::append).
+    pub async fn commit_offsets(&mut self, group: &str, offsets: &[OffsetCommit<'_>]) -> Result<()> {
+        if offsets.is_empty() {
             return Ok(());
         }
-        let batch = offsets::encode(&changes)?;
+        let now = now_ms();
+        let limit = self.broker.shared.options.offset_metadata_max_bytes;
+        let changes = offset_record::changes(group, offsets, now, limit)?;
+        let batch = offset_record::encode(&changes, now)?;
         let reserved = self.broker.reserve(batch.bytes()).await;
         let mut state = self.entry.state.lock();
-        let id = &self.entry.transactional_id;
-        let log = &self.broker.coordinator().offsets.log;
-        let (appended, transaction) = state.append(id, (self.who, self.number), log, batch, reserved)?;
-        transaction.offsets.push((changes, appended.base));
+        let (id, who) = (&self.entry.transactional_id, (self.who, self.number));
+        let offsets = &self.broker.coordinator().offsets;
+        let mut groups = offsets.lock();
+        let (pending, transaction) = offsets.write(&mut groups, changes, batch, |log, batch| {
+            let (appended, transaction) = state.append(id, who, log, batch, reserved)?;
+            Ok((appended.base, transaction))
+        })?;
+        transaction.offsets.push(pending);
         Ok(())
     }
 

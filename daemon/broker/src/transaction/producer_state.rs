@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::batch::builder::{BatchBuilder, ProducerStamp};
 use crate::error::{Error, Result};
-use crate::group::offsets::OffsetChange;
+use crate::group::offsets::PendingOffsets;
 use crate::log::flusher::Reserved;
 use crate::log::{Appended, Log};
 use crate::transaction::log::ProducerId;
@@ -48,8 +48,8 @@ pub(crate) enum Phase {
 pub(crate) struct OngoingTransaction {
     pub(crate) key: TransactionKey,
     pub(crate) parts: Vec<Part>,
-    /// Group offsets and the offset of their first record.
-    pub(crate) offsets: Vec<(Vec<OffsetChange>, u64)>,
+    /// Void if the transaction is dropped before they are applied.
+    pub(crate) offsets: Vec<PendingOffsets>,
 }
 
 /// What a transaction wrote to a partition.

@@ -1,0 +1,282 @@
+//! What the broker's handle offers for the committed offsets of groups: commit, look up, reset, delete, expire.
+
+use std::collections::BTreeMap;
+
+use tokio::sync::oneshot;
+
+use crate::broker::Broker;
+use crate::error::{Error, Result};
+use crate::group::offset_record::{self, CommittedOffset, OffsetChange, OffsetCommit};
+use crate::group::offsets::{GroupOffsets, Groups, Held, PendingOffsets};
+use crate::log::transactions::now_ms;
+
+/// Where [`Broker::reset_group_offsets`] puts the offsets of a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OffsetReset {
+    /// To the first record kept.
+    Earliest,
+    /// Behind the last durable record.
+    Latest,
+    /// To this offset, or the nearest there is.
+    Offset(u64),
+    /// By so many offsets from what is committed, negative ones back; to the nearest there is.
+    Shift(i64),
+}
+
+impl Broker {
+    /// Commits the next offsets to read of a consumer group outside any transaction; durable when it returns.
+    ///
+    /// # Errors
+    /// [`Error::DiskFull`], [`Error::LogFailed`].
+    pub async fn commit_group_offsets(&self, group: &str, offsets: &[(&str, u32, u64)]) -> Result<()> {
+        let commits: Vec<_> = offsets
+            .iter()
+            .map(|&(t, p, o)| OffsetCommit::new(t, p, o))
+            .collect();
+        self.commit_offsets(group, &commits).await
+    }
+
+    /// Commits offsets with metadata; else as [`commit_group_offsets`](Self::commit_group_offsets).
+    ///
+    /// # Errors
+    /// [`Error::OffsetMetadataTooLarge`], [`Error::DiskFull`], [`Error::LogFailed`].
+    pub async fn commit_offsets(&self, group: &str, offsets: &[OffsetCommit<'_>]) -> Result<()> {
+        self.check_open()?;
+        if offsets.is_empty() {
+            return Ok(());
+        }
+        let now = now_ms();
+        let limit = self.shared.options.offset_metadata_max_bytes;
+        let changes = offset_record::changes(group, offsets, now, limit)?;
+        let batch = offset_record::encode(&changes, now)?;
+        let reserved = self.reserve(batch.bytes()).await;
+        let offsets = &self.coordinator().offsets;
+        let (pending, next) = {
+            let mut groups = offsets.lock();
+            offsets.write(&mut groups, changes, batch, |log, batch| {
+                let appended = log.append(&mut batch.seal(None)?, reserved.hand_over())?;
+                Ok((appended.base, appended.next))
+            })?
+        };
+        let durable = offsets.apply_when_durable(pending, next);
+        durable.await.map_err(|_| Error::Closed)?
+    }
+
+    /// The committed offsets of a group: the next offset to read, by topic and partition.
+    pub fn group_offsets(&self, group: &str) -> BTreeMap<(String, u32), u64> {
+        let committed = self.committed_offsets(group).into_iter();
+        committed
+            .map(|(place, committed)| (place, committed.offset))
+            .collect()
+    }
+
+    /// The committed offsets of a group with their metadata and times, by topic and partition.
+    ///
+    /// ```
+    /// # use tidewater_broker::{Broker, BrokerOptions, OffsetCommit};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tidewater_broker::Error> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let broker = Broker::open(BrokerOptions::new(dir.path().join("data")))?;
+    /// let commit = OffsetCommit { metadata: "line 7", ..OffsetCommit::new("orders", 0, 42) };
+    /// broker.commit_offsets("billing", &[commit]).await?;
+    /// let committed = broker.committed_offsets("billing");
+    /// assert_eq!(committed[&("orders".to_owned(), 0)].metadata, "line 7");
+    /// # broker.close().await
+    /// # }
+    /// ```
+    pub fn committed_offsets(&self, group: &str) -> BTreeMap<(String, u32), CommittedOffset> {
+        self.coordinator().offsets.of(group)
+    }
+
+    /// The groups that have offsets.
+    pub fn groups(&self) -> Vec<String> {
+        self.coordinator().offsets.groups()
+    }
+
+    /// Deletes all offsets of a group, durably.
+    ///
+    /// # Errors
+    /// [`Error::DiskFull`], [`Error::LogFailed`].
+    pub async fn delete_group_offsets(&self, group: &str) -> Result<()> {
+        let choose = |groups: &Groups<'_>| {
+            let places = groups.get(group).into_iter().flatten();
+            let delete = |((topic, partition), _): (&(String, u32), &Held)| {
+                OffsetChange::delete(group, topic, *partition)
+            };
+            Ok(places.map(delete).collect())
+        };
+        self.change_offsets(choose).await.map(drop)
+    }
+
+    /// Deletes the offsets of a group in some partitions, durably. Those it does not have are passed over.
+    ///
+    /// # Errors
+    /// [`Error::DiskFull`], [`Error::LogFailed`].
+    pub async fn delete_partition_offsets(&self, group: &str, partitions: &[(&str, u32)]) -> Result<()> {
+        let choose = |groups: &Groups<'_>| {
+            let held = groups.get(group);
+            let has = |topic: &str, partition| {
+                held.is_some_and(|group| group.contains_key(&(topic.to_owned(), partition)))
+            };
+            let chosen = partitions
+                .iter()
+                .filter(|(topic, partition)| has(topic, *partition));
+            Ok(chosen
+                .map(|(topic, partition)| OffsetChange::delete(group, topic, *partition))
+                .collect())
+        };
+        self.change_offsets(choose).await.map(drop)
+    }
+
+    /// Moves the offsets of a group in some partitions, durably and all together; answers where to. Metadata is not
+    /// kept.
+    ///
+    /// ```
+    /// # use tidewater_broker::{Broker, BrokerOptions, OffsetReset, TopicConfig};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tidewater_broker::Error> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let broker = Broker::open(BrokerOptions::new(dir.path().join("data")))?;
+    /// # broker.create_topic("orders", TopicConfig::new(1)).await?;
+    /// broker.commit_group_offsets("billing", &[("orders", 0, 42)]).await?;
+    /// broker.reset_group_offsets("billing", &[("orders", 0)], OffsetReset::Earliest).await?;
+    /// assert_eq!(broker.group_offsets("billing")[&("orders".to_owned(), 0)], 0);
+    /// # broker.close().await
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::UnknownTopic`], [`Error::UnknownPartition`], [`Error::NoCommittedOffset`] for a shift of what is not
+    /// there, [`Error::DiskFull`], [`Error::LogFailed`]; nothing is changed then.
+    pub async fn reset_group_offsets(
+        &self,
+        group: &str,
+        partitions: &[(&str, u32)],
+        to: OffsetReset,
+    ) -> Result<BTreeMap<(String, u32), u64>> {
+        if let OffsetReset::Shift(_) = to {
+            // Counted from what open transactions commit, too.
+            self.coordinator().offsets.wait_stable(group, partitions).await;
+        }
+        let now = now_ms();
+        let choose = |groups: &Groups<'_>| {
+            let change = |&(topic, partition): &(&str, u32)| {
+                let offset = self.reset_target(groups, group, (topic, partition), to)?;
+                Ok(OffsetChange {
+                    value: Some(CommittedOffset {
+                        offset,
+                        metadata: String::new(),
+                        commit_time: now,
+                    }),
+                    ..OffsetChange::delete(group, topic, partition)
+                })
+            };
+            partitions.iter().map(change).collect()
+        };
+        let changes = self.change_offsets(choose).await?;
+        let moved = |change: OffsetChange| {
+            let offset = change.value?.offset;
+            Some(((change.topic, change.partition), offset))
+        };
+        Ok(changes.into_iter().filter_map(moved).collect())
+    }
+
+    fn reset_target(
+        &self,
+        groups: &Groups<'_>,
+        group: &str,
+        (topic, partition): (&str, u32),
+        to: OffsetReset,
+    ) -> Result<u64> {
+        let bounds = self.offsets(topic, partition)?;
+        let wanted = match to {
+            OffsetReset::Earliest => bounds.log_start,
+            OffsetReset::Latest => bounds.high_watermark,
+            OffsetReset::Offset(offset) => offset,
+            OffsetReset::Shift(by) => {
+                let place = (topic.to_owned(), partition);
+                let held = groups.get(group).and_then(|group| group.get(&place));
+                let committed = held.and_then(|held| held.value.as_ref());
+                let none = || Error::NoCommittedOffset {
+                    group: group.to_owned(),
+                    topic: topic.to_owned(),
+                    partition,
+                };
+                committed.ok_or_else(none)?.offset.saturating_add_signed(by)
+            }
+        };
+        Ok(wanted.clamp(bounds.log_start, bounds.high_watermark))
+    }
+
+    /// Decides changes on the table as it is, and makes them durable before it answers them.
+    async fn change_offsets(
+        &self,
+        choose: impl FnOnce(&Groups<'_>) -> Result<Vec<OffsetChange>>,
+    ) -> Result<Vec<OffsetChange>> {
+        self.check_open()?;
+        let written = self.coordinator().offsets.change(choose)?;
+        let Some((durable, changes)) = written else {
+            return Ok(Vec::new());
+        };
+        durable.await.map_err(|_| Error::Closed)??;
+        Ok(changes)
+    }
+}
+
+impl GroupOffsets {
+    /// Deletes the offsets all groups have in a topic that was deleted, so that one created under its name begins
+    /// anew. Blocks until that is durable.
+    pub(crate) fn forget_topic(&self, topic: &str) -> Result<()> {
+        let choose = |groups: &Groups<'_>| {
+            let mut changes = Vec::new();
+            for (group, held) in groups.iter() {
+                let of_topic = held.keys().filter(|(name, _)| name == topic);
+                changes.extend(of_topic.map(|(_, partition)| OffsetChange::delete(group, topic, *partition)));
+            }
+            Ok(changes)
+        };
+        match self.change(choose)? {
+            Some((durable, _)) => durable.blocking_recv().map_err(|_| Error::Closed)?,
+            None => Ok(()),
+        }
+    }
+
+    /// Decides changes on the table as it is, and appends them. The receiver tells once they hold.
+    fn change(
+        &self,
+        choose: impl FnOnce(&Groups<'_>) -> Result<Vec<OffsetChange>>,
+    ) -> Result<Option<(Durable, Vec<OffsetChange>)>> {
+        let (pending, next, changes) = {
+            let mut groups = self.lock();
+            let changes = choose(&groups)?;
+            if changes.is_empty() {
+                return Ok(None);
+            }
+            let batch = offset_record::encode(&changes, now_ms())?;
+            let (pending, next) = self.write(&mut groups, changes.clone(), batch, |log, batch| {
+                // Few and small: they take no part of the budget, so that no lock is held while waiting for it.
+                let appended = log.append(&mut batch.seal(None)?, 0)?;
+                Ok((appended.base, appended.next))
+            })?;
+            (pending, next, changes)
+        };
+        Ok(Some((self.apply_when_durable(pending, next), changes)))
+    }
+
+    /// The changes, whose records end before `next`, take effect once they are durable, whoever waits for it.
+    fn apply_when_durable(&self, pending: PendingOffsets, next: u64) -> Durable {
+        let (done, durable) = oneshot::channel();
+        let told = move |result: Result<()>| {
+            match result {
+                Ok(()) => pending.apply(),
+                Err(_) => drop(pending),
+            }
+            // Nobody listens only if the future was dropped.
+            let _ = done.send(result);
+        };
+        self.log.when_durable(next, Box::new(told));
+        durable
+    }
+}
+
+type Durable = oneshot::Receiver<Result<()>>;
