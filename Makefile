@@ -2,7 +2,7 @@
 CARGO ?= cargo
 BINARIES = -p tidewater -p tidewater-connector-postgres -p tidewater-connector-file
 
-.PHONY: demo test bench lint requirements
+.PHONY: demo test bench bench-broker lint requirements
 
 demo: requirements
 	$(CARGO) build --release $(BINARIES) -p tidewater-tests
@@ -11,6 +11,10 @@ demo: requirements
 bench: requirements
 	$(CARGO) build --release $(BINARIES) -p tidewater-tests
 	$(CARGO) run --release --quiet -p tidewater-tests --bin bench -- $(ARGS)
+
+# The log alone, beside raw write and fdatasync. ARGS=--quick for a minute of it, ARGS=--help for the rest.
+bench-broker:
+	$(CARGO) bench --quiet -p tidewater-broker --bench broker -- --dir "$(CURDIR)/target" $(ARGS)
 
 # The daemon and its plugins are built before the tests, which start them as a user does.
 test: requirements
