@@ -8,15 +8,18 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::oneshot;
 
 use crate::batch::builder::BatchBuilder;
+use crate::clock::Clock;
 use crate::disk::data_dir::DataDir;
-use crate::disk::real::RealDisk;
+use crate::environment::Environment;
 use crate::error::{Error, Result};
+use crate::housekeeping::Keeper;
 use crate::log::flusher::{Flusher, Reserved};
 use crate::log::{Log, LogId, Status};
-use crate::options::{BrokerOptions, LogSizes, TopicConfig};
+use crate::options::{BrokerOptions, TopicConfig};
 use crate::reader::{Isolation, Reader, Start, blocking};
 use crate::recovery_report::RecoveryReport;
 use crate::topic::{self, GROUP_OFFSETS_TOPIC, Topic, TopicInfo};
+use crate::topic_settings::TopicSettings;
 use crate::transaction::commit::Coordinator;
 use crate::transaction::producer::Producer;
 use crate::transaction::producer_state::ProducerEntry;
@@ -37,6 +40,10 @@ pub(crate) struct Shared {
     pub(crate) catalog: Arc<tokio::sync::Mutex<()>>,
     pub(crate) producers: Mutex<HashMap<String, Arc<ProducerEntry>>>,
     pub(crate) recovery: RecoveryReport,
+    /// The thread of short periodic work.
+    pub(crate) keeper: Arc<Keeper>,
+    /// The thread of compaction.
+    pub(crate) cleaner: Arc<Keeper>,
     pub(crate) closed: AtomicBool,
     /// Unlocked last.
     pub(crate) data_dir: Mutex<Option<DataDir>>,
@@ -64,7 +71,27 @@ impl Broker {
     /// [`Error::Locked`], [`Error::Format`], [`Error::InvalidOption`], [`Error::Corrupt`] if the transaction log is
     /// damaged, and those of the disk.
     pub fn open(options: BrokerOptions) -> Result<Self> {
-        Self::open_on(Arc::new(RealDisk), options)
+        Self::open_on(Environment::default(), options)
+    }
+
+    /// As [`open`](Self::open), with the time from elsewhere: a [`ManualClock`](crate::ManualClock) in tests and
+    /// simulations.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_with_clock(options: BrokerOptions, clock: Arc<dyn Clock>) -> Result<Self> {
+        let environment = Environment {
+            clock,
+            ..Environment::default()
+        };
+        Self::open_on(environment, options)
+    }
+
+    /// Does the periodic work at once, on the calling thread: closing and removing old segments, compaction, time-outs
+    /// that have passed. It happens by itself; tests and operators need not wait for it.
+    pub fn run_housekeeping_now(&self) {
+        self.shared.keeper.run_now();
+        self.shared.cleaner.run_now();
     }
 
     pub(crate) fn from_shared(shared: Shared) -> Self {
@@ -85,7 +112,7 @@ impl Broker {
     pub async fn create_topic(&self, name: &str, config: TopicConfig) -> Result<TopicInfo> {
         self.check_open()?;
         let info = TopicInfo::new(name, config.partitions, config.settings)?;
-        let sizes = LogSizes::new(&self.shared.options, &info.settings)?;
+        let settings = Arc::new(TopicSettings::new(&self.shared.options, &info.settings)?);
         let catalog = Arc::clone(&self.shared.catalog).lock_owned().await;
         if self.topic(name).is_some() {
             return Err(Error::TopicExists {
@@ -95,7 +122,7 @@ impl Broker {
         let (topics, shared) = (self.topics_dir()?, Arc::clone(&self.shared));
         // To the end, even if the caller goes: the directory and the map change together.
         blocking(move || {
-            let topic = Topic::create(info, &topics, sizes, &shared.flusher)?;
+            let topic = Topic::create(info, &topics, &settings, &shared.flusher)?;
             let info = topic.info.clone();
             shared.topics.write().insert(info.name.clone(), Arc::new(topic));
             drop(catalog);
@@ -234,6 +261,14 @@ impl Broker {
             entry.settle().await;
             entry.abort_open();
         }
+        let shared = Arc::clone(&self.shared);
+        // What runs of it comes to its end before the logs close.
+        blocking(move || {
+            shared.keeper.stop();
+            shared.cleaner.stop();
+            Ok(())
+        })
+        .await?;
         let mut closing = Vec::new();
         for log in self.shared.logs() {
             let (done, closed) = oneshot::channel();
@@ -264,6 +299,11 @@ impl Broker {
         } else {
             Ok(())
         }
+    }
+
+    /// The wall clock: milliseconds since 1970.
+    pub(crate) fn now_ms(&self) -> i64 {
+        self.shared.flusher.clock.now_ms()
     }
 
     pub(crate) fn coordinator(&self) -> &Arc<Coordinator> {
@@ -337,6 +377,8 @@ impl Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
+        self.keeper.stop();
+        self.cleaner.stop();
         // What is written is synced even so, and readers that outlive the broker are told.
         for log in self.logs() {
             drop(log.retire(Status::Closed));
@@ -350,7 +392,7 @@ impl Topic {
     pub(crate) fn create(
         info: TopicInfo,
         topics: &std::path::Path,
-        sizes: LogSizes,
+        settings: &Arc<TopicSettings>,
         flusher: &Arc<Flusher>,
     ) -> Result<Self> {
         let dir = info.dir(topics);
@@ -360,7 +402,7 @@ impl Topic {
                 topic_id: info.id,
                 partition,
             };
-            let (log, _) = Log::open(dir.join(partition.to_string()), id, sizes, flusher)?;
+            let (log, _) = Log::open(dir.join(partition.to_string()), id, Arc::clone(settings), flusher)?;
             Ok(log)
         };
         let logs = (0..info.partitions).map(open).collect::<Result<Vec<_>>>();

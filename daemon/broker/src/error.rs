@@ -257,6 +257,15 @@ pub enum Error {
         allowed: &'static str,
     },
 
+    /// No setting of a topic has this name.
+    #[error("there is no topic setting {name:?}; near it are {near}")]
+    UnknownSetting {
+        /// The name given.
+        name: String,
+        /// The names nearest to it, with commas between.
+        near: String,
+    },
+
     /// The broker was closed.
     #[error("the broker is closed")]
     Closed,

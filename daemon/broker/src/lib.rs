@@ -46,7 +46,9 @@
 //! - `reader`, `log_read`, `fetched`, `record`, `batch`: from the file to the records
 //!
 //! Beginning and end: `opening`, `data_dir`, `topic`, `log_recovery`, `transaction_recovery`, `recovery_report`.
-//! Also `partitioner` (which partition a key belongs to), `options`, `error`, `durable_file`.
+//! In the background: `housekeeping` (the threads for work that is due at a time), on the time of `clock`.
+//! Also `topic_settings` (what can be set for a topic), `partitioner` (which partition a key belongs to), `options`,
+//! `error`, `durable_file`, `environment` (the disk and the clock).
 //!
 //! What is on disk, byte by byte, is in [`layout`].
 //!
@@ -56,11 +58,14 @@
 
 mod batch;
 mod broker;
+mod clock;
 mod disk;
+mod environment;
 mod error;
 #[cfg(test)]
 mod fault_tests;
 mod group;
+mod housekeeping;
 pub mod layout;
 mod log;
 mod opening;
@@ -69,6 +74,7 @@ mod partitioner;
 mod reader;
 mod recovery_report;
 mod topic;
+mod topic_settings;
 mod transaction;
 
 pub use batch::builder::BatchBuilder;
@@ -76,6 +82,7 @@ pub use batch::compression::Compression;
 pub use batch::fetched::Fetched;
 pub use batch::record::{Headers, RecordView};
 pub use broker::{Broker, Offsets};
+pub use clock::{Clock, ManualClock, SystemClock};
 pub use error::{Error, Result};
 pub use group::administration::OffsetReset;
 pub use group::offset_record::{CommittedOffset, OffsetCommit};
@@ -84,5 +91,6 @@ pub use partitioner::partition_for_key;
 pub use reader::{Isolation, Reader, Start};
 pub use recovery_report::{PartitionRecovery, RecoveryAction, RecoveryReport};
 pub use topic::{GROUP_OFFSETS_TOPIC, TopicInfo};
+pub use topic_settings::{Setting, SettingSource};
 pub use transaction::commit::{Committed, CommittedPartition};
 pub use transaction::producer::{Producer, Transaction};

@@ -10,16 +10,18 @@ use std::time::Instant;
 use parking_lot::{Mutex, RwLock};
 
 use crate::broker::{Broker, Shared};
-use crate::disk::Disk;
 use crate::disk::data_dir::DataDir;
+use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::group::offsets::GroupOffsets;
+use crate::housekeeping::Keeper;
 use crate::log::flusher::Flusher;
 use crate::log::recovery::Recovered;
 use crate::log::{Log, LogId};
-use crate::options::{BrokerOptions, LogSizes};
+use crate::options::BrokerOptions;
 use crate::recovery_report::{PartitionRecovery, RecoveryAction, RecoveryReport};
 use crate::topic::{GROUP_OFFSETS_TOPIC, Topic, TopicInfo};
+use crate::topic_settings::TopicSettings;
 use crate::transaction::commit::Coordinator;
 use crate::transaction::log::{TRANSACTION_LOG, TransactionLog};
 use crate::transaction::producer_state::ProducerEntry;
@@ -29,12 +31,13 @@ use crate::transaction::recovery::{OpenedLogs, decide};
 const OPENING_THREADS: usize = 4;
 
 impl Broker {
-    #[expect(clippy::needless_pass_by_value, reason = "it is the broker's from now on")]
-    pub(crate) fn open_on(disk: Arc<dyn Disk>, options: BrokerOptions) -> Result<Self> {
+    pub(crate) fn open_on(environment: impl Into<Environment>, options: BrokerOptions) -> Result<Self> {
+        let environment = environment.into();
+        let disk = Arc::clone(&environment.disk);
         let begun = Instant::now();
         options.validate()?;
         let data_dir = DataDir::open(&disk, &options.data_dir)?;
-        let flusher = Flusher::new(Arc::clone(&disk), options.fsync, options.in_flight_bytes);
+        let flusher = Flusher::new(environment, &options);
         let topics_dir = data_dir.topics();
 
         let mut infos = TopicInfo::load_all(disk.as_ref(), &topics_dir)?;
@@ -44,8 +47,7 @@ impl Broker {
             info.store(disk.as_ref(), &topics_dir)?;
             infos.push(info);
         }
-        let sizes = LogSizes::new(&options, &BTreeMap::new())?;
-        let (transactions, own, replayed) = TransactionLog::open(&options.data_dir, sizes, &flusher)?;
+        let (transactions, own, replayed) = TransactionLog::open(&options, &flusher)?;
         let mut logs = open_logs(&infos, &topics_dir, &options, &flusher)?;
         decide(&transactions, &replayed.commits, &mut logs)?;
 
@@ -84,6 +86,8 @@ impl Broker {
         flusher.start(options.flush_threads)?;
         recovery.elapsed = begun.elapsed();
         Ok(Self::from_shared(Shared {
+            keeper: Keeper::new("log-keeper", Arc::clone(&flusher.clock)),
+            cleaner: Keeper::new("log-cleaner", Arc::clone(&flusher.clock)),
             options,
             flusher,
             coordinator: Arc::new(Coordinator {
@@ -107,24 +111,26 @@ fn open_logs(
     options: &BrokerOptions,
     flusher: &Arc<Flusher>,
 ) -> Result<OpenedLogs> {
-    let mut todo: Vec<(PathBuf, LogId, LogSizes)> = Vec::new();
+    let mut todo: Vec<(PathBuf, LogId, Arc<TopicSettings>)> = Vec::new();
     for info in infos {
-        let sizes = LogSizes::new(options, &info.settings)?;
+        let settings = Arc::new(TopicSettings::new(options, &info.settings)?);
         for partition in 0..info.partitions {
             let id = LogId {
                 topic: info.name.as_str().into(),
                 topic_id: info.id,
                 partition,
             };
-            todo.push((info.dir(topics).join(partition.to_string()), id, sizes));
+            let dir = info.dir(topics).join(partition.to_string());
+            todo.push((dir, id, Arc::clone(&settings)));
         }
     }
     let next = AtomicUsize::new(0);
     let opened: Mutex<Result<OpenedLogs>> = Mutex::new(Ok(HashMap::new()));
     let work = || {
-        while let Some((dir, id, sizes)) = todo.get(next.fetch_add(1, Ordering::Relaxed)) {
+        while let Some((dir, id, settings)) = todo.get(next.fetch_add(1, Ordering::Relaxed)) {
             let place = (id.topic_id, id.partition);
-            let log: Result<(Arc<Log>, Recovered)> = Log::open(dir.clone(), id.clone(), *sizes, flusher);
+            let log: Result<(Arc<Log>, Recovered)> =
+                Log::open(dir.clone(), id.clone(), Arc::clone(settings), flusher);
             let mut opened = opened.lock();
             match (&mut *opened, log) {
                 (Ok(logs), Ok(log)) => {

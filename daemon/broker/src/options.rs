@@ -2,8 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use crate::batch::header::MAX_BATCH_BYTES;
 use crate::error::{Error, Result};
+use crate::topic_settings::TopicSettings;
+
+/// The largest segment: positions in an index have 32 bits.
+pub(crate) const MAX_SEGMENT_BYTES: u64 = 2 << 30;
 
 /// Settings of a [`Broker`](crate::Broker). `BrokerOptions::new(dir)` gives the defaults.
 #[derive(Debug, Clone)]
@@ -27,6 +33,15 @@ pub struct BrokerOptions {
     /// Most bytes of metadata beside a committed offset (default 4096): Kafka's `offset.metadata.max.bytes`. At most
     /// 32767.
     pub offset_metadata_max_bytes: usize,
+    /// The largest batch a topic takes, in bytes as it is stored (default 256 MiB, which is the most there can be). A
+    /// topic's setting `max.message.bytes` goes before it.
+    pub max_message_bytes: usize,
+    /// Settings under Kafka's names for the topics that have none of that name themselves (default none); they go
+    /// before the other options here.
+    pub topic_defaults: BTreeMap<String, String>,
+    /// How often segments are looked at for being too old or too many (default 5 minutes, Kafka's
+    /// `log.retention.check.interval.ms`).
+    pub retention_check_interval: Duration,
     /// Threads that sync files (default 4); more than one, so that the files of one transaction sync at once.
     pub flush_threads: usize,
 }
@@ -42,12 +57,36 @@ impl BrokerOptions {
             checkpoint_bytes: 16 << 20,
             in_flight_bytes: 64 << 20,
             offset_metadata_max_bytes: 4096,
+            max_message_bytes: MAX_BATCH_BYTES,
+            topic_defaults: BTreeMap::new(),
+            retention_check_interval: Duration::from_mins(5),
             flush_threads: 4,
         }
     }
 
     pub(crate) fn validate(&self) -> Result<()> {
-        segment_bytes(self.segment_bytes, || self.segment_bytes.to_string())?;
+        if self.segment_bytes == 0 || self.segment_bytes > MAX_SEGMENT_BYTES {
+            return Err(Error::InvalidOption {
+                name: "segment_bytes",
+                value: self.segment_bytes.to_string(),
+                allowed: "a number of bytes from 1 to 2147483648",
+            });
+        }
+        if self.max_message_bytes == 0 || self.max_message_bytes > MAX_BATCH_BYTES {
+            return Err(Error::InvalidOption {
+                name: "max_message_bytes",
+                value: self.max_message_bytes.to_string(),
+                allowed: "a number of bytes from 1 to 268435456",
+            });
+        }
+        if self.retention_check_interval.is_zero() {
+            return Err(Error::InvalidOption {
+                name: "retention_check_interval",
+                value: "0".to_owned(),
+                allowed: "a time above zero",
+            });
+        }
+        TopicSettings::of_broker(self)?;
         let positive = [
             ("index_interval_bytes", self.index_interval_bytes),
             ("checkpoint_bytes", self.checkpoint_bytes),
@@ -73,7 +112,10 @@ impl BrokerOptions {
 pub struct TopicConfig {
     /// Number of partitions, 1 to 10,000.
     pub partitions: u32,
-    /// Settings under Kafka's names, stored as given. `segment.bytes` and `index.interval.bytes` are in force.
+    /// Settings under Kafka's names: `cleanup.policy`, `compression.type`, `delete.retention.ms`,
+    /// `index.interval.bytes`, `max.message.bytes`, `message.timestamp.type`, `min.compaction.lag.ms`,
+    /// `retention.bytes`, `retention.ms`, `segment.bytes`, `segment.ms`; and `durability`, which Kafka has not: `fsync`
+    /// (acknowledged once on disk) or `os` (once the operating system has it).
     pub settings: BTreeMap<String, String>,
 }
 
@@ -84,52 +126,5 @@ impl TopicConfig {
             partitions,
             settings: BTreeMap::new(),
         }
-    }
-}
-
-fn segment_bytes(value: u64, text: impl Fn() -> String) -> Result<u64> {
-    if value == 0 || value > 2 << 30 {
-        let allowed = "a number of bytes from 1 to 2147483648";
-        return Err(Error::InvalidOption {
-            name: "segment.bytes",
-            value: text(),
-            allowed,
-        });
-    }
-    Ok(value)
-}
-
-/// The sizes in force for one log.
-#[derive(Debug, Clone, Copy)]
-#[expect(clippy::struct_field_names, reason = "the names are those of the options")]
-pub(crate) struct LogSizes {
-    pub(crate) segment_bytes: u64,
-    pub(crate) index_interval_bytes: u64,
-    pub(crate) checkpoint_bytes: u64,
-}
-
-impl LogSizes {
-    pub(crate) fn new(options: &BrokerOptions, settings: &BTreeMap<String, String>) -> Result<Self> {
-        let mut sizes = Self {
-            segment_bytes: options.segment_bytes,
-            index_interval_bytes: options.index_interval_bytes,
-            checkpoint_bytes: options.checkpoint_bytes,
-        };
-        if let Some(text) = settings.get("segment.bytes") {
-            sizes.segment_bytes = segment_bytes(text.trim().parse().unwrap_or(0), || text.clone())?;
-        }
-        if let Some(text) = settings.get("index.interval.bytes") {
-            sizes.index_interval_bytes =
-                text.trim()
-                    .parse()
-                    .ok()
-                    .filter(|n| *n > 0)
-                    .ok_or_else(|| Error::InvalidOption {
-                        name: "index.interval.bytes",
-                        value: text.clone(),
-                        allowed: "a positive number of bytes",
-                    })?;
-        }
-        Ok(sizes)
     }
 }

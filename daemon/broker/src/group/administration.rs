@@ -8,7 +8,6 @@ use crate::broker::Broker;
 use crate::error::{Error, Result};
 use crate::group::offset_record::{self, CommittedOffset, OffsetChange, OffsetCommit};
 use crate::group::offsets::{GroupOffsets, Groups, Held, PendingOffsets};
-use crate::log::transactions::now_ms;
 
 /// Where [`Broker::reset_group_offsets`] puts the offsets of a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +45,7 @@ impl Broker {
         if offsets.is_empty() {
             return Ok(());
         }
-        let now = now_ms();
+        let now = self.now_ms();
         let limit = self.shared.options.offset_metadata_max_bytes;
         let changes = offset_record::changes(group, offsets, now, limit)?;
         let batch = offset_record::encode(&changes, now)?;
@@ -158,7 +157,7 @@ impl Broker {
             // Counted from what open transactions commit, too.
             self.coordinator().offsets.wait_stable(group, partitions).await;
         }
-        let now = now_ms();
+        let now = self.now_ms();
         let choose = |groups: &Groups<'_>| {
             let change = |&(topic, partition): &(&str, u32)| {
                 let offset = self.reset_target(groups, group, (topic, partition), to)?;
@@ -252,7 +251,7 @@ impl GroupOffsets {
             if changes.is_empty() {
                 return Ok(None);
             }
-            let batch = offset_record::encode(&changes, now_ms())?;
+            let batch = offset_record::encode(&changes, self.log.now_ms())?;
             let (pending, next) = self.write(&mut groups, changes.clone(), batch, |log, batch| {
                 // Few and small: they take no part of the budget, so that no lock is held while waiting for it.
                 let appended = log.append(&mut batch.seal(None)?, 0)?;

@@ -12,9 +12,12 @@ use std::thread::{self, JoinHandle};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::Semaphore;
 
+use crate::clock::Clock;
 use crate::disk::Disk;
+use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::log::Log;
+use crate::options::BrokerOptions;
 
 /// Called once with the result of what was waited for, on a flusher thread, with no lock held.
 pub(crate) type Completion = Box<dyn FnOnce(Result<()>) + Send>;
@@ -24,8 +27,11 @@ pub(crate) struct Flusher {
     work: Condvar,
     threads: Mutex<Vec<JoinHandle<()>>>,
     pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) clock: Arc<dyn Clock>,
     /// Whether files are synced at all.
     pub(crate) fsync: bool,
+    /// Bytes a log takes between two checkpoints.
+    pub(crate) checkpoint_bytes: u64,
     pub(crate) in_flight: InFlight,
 }
 
@@ -36,14 +42,16 @@ struct Queue {
 }
 
 impl Flusher {
-    pub(crate) fn new(disk: Arc<dyn Disk>, fsync: bool, in_flight_bytes: usize) -> Arc<Self> {
+    pub(crate) fn new(environment: Environment, options: &BrokerOptions) -> Arc<Self> {
         Arc::new(Self {
             queue: Mutex::default(),
             work: Condvar::new(),
             threads: Mutex::default(),
-            disk,
-            fsync,
-            in_flight: InFlight::new(in_flight_bytes),
+            disk: environment.disk,
+            clock: environment.clock,
+            fsync: options.fsync,
+            checkpoint_bytes: options.checkpoint_bytes,
+            in_flight: InFlight::new(options.in_flight_bytes),
         })
     }
 

@@ -32,7 +32,7 @@ use crate::log::flusher::{Completion, Flusher};
 use crate::log::index::OffsetIndex;
 use crate::log::segment::{index_path, log_path};
 use crate::log::transaction_state::{AbortedRanges, BatchInfo, BatchKind, Mark, OpenTransactions};
-use crate::options::LogSizes;
+use crate::topic_settings::TopicSettings;
 
 /// Unsynced bytes at which a log of open transactions is synced before they commit.
 const LAZY_BYTES: u64 = 1 << 20;
@@ -49,7 +49,7 @@ pub(crate) struct Log {
     pub(crate) id: LogId,
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) dir: PathBuf,
-    pub(crate) sizes: LogSizes,
+    settings: RwLock<Arc<TopicSettings>>,
     pub(crate) flusher: Arc<Flusher>,
     pub(crate) state: Mutex<LogState>,
     /// Changed only under the lock of `state`, and before readers may see the range.
@@ -157,6 +157,22 @@ impl Log {
         written
     }
 
+    /// The settings in force.
+    pub(crate) fn settings(&self) -> Arc<TopicSettings> {
+        Arc::clone(&self.settings.read())
+    }
+
+    #[allow(dead_code, reason = "called where topics are altered")]
+    /// Other settings are in force from now on.
+    pub(crate) fn set_settings(&self, settings: Arc<TopicSettings>) {
+        *self.settings.write() = settings;
+    }
+
+    /// The wall clock: milliseconds since 1970.
+    pub(crate) fn now_ms(&self) -> i64 {
+        self.flusher.clock.now_ms()
+    }
+
     /// Whether the log takes writes.
     pub(crate) fn writable(&self, state: &LogState) -> Result<()> {
         if let Some(reason) = &state.failed {
@@ -182,7 +198,7 @@ impl Log {
     pub(crate) fn write(&self, state: &mut LogState, batch: &mut SealedBatch) -> Result<Appended> {
         self.writable(state)?;
         let bytes = batch.bytes().len() as u64;
-        if state.active.position > 0 && state.active.position + bytes > self.sizes.segment_bytes {
+        if state.active.position > 0 && state.active.position + bytes > self.settings().segment_bytes {
             self.roll(state)?;
         }
         let mark = state.end_mark();
@@ -264,7 +280,7 @@ impl Log {
             .disk
             .open(&path, OpenMode::Empty)
             .map_err(|e| Error::write(self.disk.as_ref(), "create", &path, e))?;
-        let index = OffsetIndex::new(base, self.sizes.index_interval_bytes);
+        let index = OffsetIndex::new(base, self.settings().index_interval_bytes);
         Ok(ActiveSegment {
             base,
             file,

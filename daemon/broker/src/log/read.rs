@@ -48,7 +48,10 @@ impl Log {
         if offset == found.base {
             return Ok(cursor);
         }
-        let (path, interval) = (index_path(&self.dir, found.base), self.sizes.index_interval_bytes);
+        let (path, interval) = (
+            index_path(&self.dir, found.base),
+            self.settings().index_interval_bytes,
+        );
         let load =
             || OffsetIndex::load(self.disk.as_ref(), &path, found.base, interval, found.end).lookup(offset);
         let entry = entry.unwrap_or_else(load);
@@ -117,7 +120,7 @@ impl Log {
             cursor.position += header.length as u64;
             cursor.expected = header.next_offset();
             // A batch that begins this far after the entry has one of its own, at or before the offset.
-            if cursor.position >= entry_position + self.sizes.index_interval_bytes {
+            if cursor.position >= entry_position + self.settings().index_interval_bytes {
                 return Ok(false);
             }
         }
@@ -127,7 +130,7 @@ impl Log {
     fn rebuild_index(&self, cursor: &Cursor, end: u64) -> Result<OffsetIndex> {
         tracing::info!(path = %cursor.path.display(), "rebuilding the offset index");
         let path = index_path(&self.dir, cursor.segment);
-        let mut index = OffsetIndex::new(cursor.segment, self.sizes.index_interval_bytes);
+        let mut index = OffsetIndex::new(cursor.segment, self.settings().index_interval_bytes);
         let mut scanner = Scanner::new(cursor.file.as_ref(), 0, end, cursor.segment);
         while let Some(batch) = scanner.next().map_err(|e| Error::io("read", &cursor.path, e))? {
             match batch {

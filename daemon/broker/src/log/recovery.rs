@@ -21,8 +21,8 @@ use crate::log::index::OffsetIndex;
 use crate::log::segment::{self, Scanner, index_path, log_path};
 use crate::log::transaction_state::{AbortedRanges, BatchInfo, BatchKind, Mark, OpenTransactions};
 use crate::log::{ActiveSegment, Log, LogId, LogState, Status, SyncState, Visible};
-use crate::options::LogSizes;
 use crate::recovery_report::RecoveryAction;
+use crate::topic_settings::TopicSettings;
 
 /// What opening a log found.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ struct Scanned {
 struct Opening<'a> {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
-    sizes: LogSizes,
+    settings: Arc<TopicSettings>,
     flusher: &'a Flusher,
     log_start: u64,
     sealed: Vec<SealedSegment>,
@@ -66,7 +66,7 @@ impl Log {
     pub(crate) fn open(
         dir: PathBuf,
         id: LogId,
-        sizes: LogSizes,
+        settings: Arc<TopicSettings>,
         flusher: &Arc<Flusher>,
     ) -> Result<(Arc<Self>, Recovered)> {
         let disk = Arc::clone(&flusher.disk);
@@ -80,7 +80,7 @@ impl Log {
         let mut opening = Opening {
             disk,
             dir,
-            sizes,
+            settings,
             flusher,
             log_start: 0,
             sealed: Vec::new(),
@@ -125,7 +125,7 @@ impl Log {
             id,
             disk: opening.disk,
             dir: opening.dir,
-            sizes,
+            settings: RwLock::new(opening.settings),
             flusher: Arc::clone(flusher),
             state: Mutex::new(state),
             aborted: RwLock::new(opening.aborted),
@@ -273,7 +273,7 @@ impl Opening<'_> {
             .disk
             .open(&path, OpenMode::Empty)
             .map_err(|e| Error::write(self.disk.as_ref(), "create", &path, e))?;
-        let index = OffsetIndex::new(expected, self.sizes.index_interval_bytes);
+        let index = OffsetIndex::new(expected, self.settings.index_interval_bytes);
         Ok((
             ActiveSegment {
                 base: expected,
@@ -297,11 +297,11 @@ impl Opening<'_> {
                 self.disk.as_ref(),
                 &index_path(&self.dir, base),
                 base,
-                self.sizes.index_interval_bytes,
+                self.settings.index_interval_bytes,
                 from,
             )
         } else {
-            OffsetIndex::new(base, self.sizes.index_interval_bytes)
+            OffsetIndex::new(base, self.settings.index_interval_bytes)
         };
         let mut scanner = Scanner::new(file.as_ref(), from, size, expected);
         let mut defect = None;

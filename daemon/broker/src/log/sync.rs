@@ -140,7 +140,7 @@ impl Log {
             files.push((Arc::clone(&state.active.file), state.active.path.clone()));
         }
         state.sync.bytes = 0;
-        let due = state.sync.checkpoint_due || state.sync.since_checkpoint >= self.sizes.checkpoint_bytes;
+        let due = state.sync.checkpoint_due || state.sync.since_checkpoint >= self.flusher.checkpoint_bytes;
         let checkpoint =
             (due && !state.sync.checkpointing).then(|| self.capture_checkpoint(&mut state, target));
         Some(Job {
@@ -226,7 +226,7 @@ impl Log {
             state.sync.checkpointing = false;
             if stored.is_err() {
                 state.sync.obsolete.extend(obsolete);
-                state.sync.since_checkpoint = self.sizes.checkpoint_bytes;
+                state.sync.since_checkpoint = self.flusher.checkpoint_bytes;
             }
             if state.sync.checkpoint_due {
                 self.schedule(&mut state);

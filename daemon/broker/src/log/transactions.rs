@@ -1,20 +1,12 @@
 //! Ending transactions in a log: markers, and what happens when there is no space for one.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::batch::builder::SealedBatch;
 use crate::batch::header::Outcome;
 use crate::error::Result;
 use crate::log::transaction_state::AbortedRange;
 use crate::log::{Log, LogState, Status};
-
-/// Milliseconds since 1970.
-pub(crate) fn now_ms() -> i64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |d| d.as_millis() as i64)
-}
 
 impl Log {
     /// Ends the transaction of a producer, if it has one here: readers see the outcome from now on. Answers the
@@ -23,7 +15,7 @@ impl Log {
         let mut state = self.state.lock();
         let epoch = state.open.0.get(&producer_id)?.epoch;
         let earlier = self.write_pending_markers(&mut state);
-        let mut marker = SealedBatch::marker(producer_id, epoch, outcome, now_ms());
+        let mut marker = SealedBatch::marker(producer_id, epoch, outcome, self.now_ms());
         let written = earlier.and_then(|()| self.write(&mut state, &mut marker));
         if let Err(e) = &written {
             tracing::warn!(topic = %self.id.topic, partition = self.id.partition, error = %e,
@@ -59,7 +51,7 @@ impl Log {
         while let Some((producer_id, epoch, outcome)) = state.pending_markers.front().copied() {
             self.write(
                 state,
-                &mut SealedBatch::marker(producer_id, epoch, outcome, now_ms()),
+                &mut SealedBatch::marker(producer_id, epoch, outcome, self.now_ms()),
             )?;
             state.pending_markers.pop_front();
         }

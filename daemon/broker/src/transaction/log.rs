@@ -6,7 +6,6 @@
 //! record holds until the markers of its transaction are durable, because until then they are made from it.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -17,10 +16,10 @@ use crate::batch::compression::Compression;
 use crate::error::{Error, Result};
 use crate::log::flusher::{Completion, Flusher};
 use crate::log::recovery::Recovered;
-use crate::log::transactions::now_ms;
 use crate::log::{Log, LogId};
-use crate::options::LogSizes;
+use crate::options::BrokerOptions;
 use crate::reader::{Isolation, Reader, Start};
+use crate::topic_settings::TopicSettings;
 use crate::transaction::record::{ListedPartition, TransactionKey, TransactionRecord};
 
 /// The name this log has in reports and errors.
@@ -77,21 +76,17 @@ pub(crate) struct Replayed {
 
 impl TransactionLog {
     pub(crate) fn open(
-        data_dir: &Path,
-        sizes: LogSizes,
+        options: &BrokerOptions,
         flusher: &Arc<Flusher>,
     ) -> Result<(Self, Recovered, Replayed)> {
-        let snapshot_bytes = sizes.segment_bytes.min(SNAPSHOT_BYTES);
-        let sizes = LogSizes {
-            segment_bytes: snapshot_bytes,
-            ..sizes
-        };
+        let snapshot_bytes = options.segment_bytes.min(SNAPSHOT_BYTES);
+        let settings = Arc::new(TopicSettings::of_transaction_log(options, snapshot_bytes)?);
         let id = LogId {
             topic: TRANSACTION_LOG.into(),
             topic_id: Uuid::nil(),
             partition: 0,
         };
-        let (log, recovered) = Log::open(data_dir.join("transactions"), id, sizes, flusher)?;
+        let (log, recovered) = Log::open(options.data_dir.join("transactions"), id, settings, flusher)?;
         let replayed = replay(&log)?;
         let state = State {
             producers: replayed.producers.clone(),
@@ -219,7 +214,7 @@ impl TransactionLog {
 
     fn append(&self, state: &mut State, records: &[Vec<u8>]) -> Result<u64> {
         let mut batch = BatchBuilder::new(Compression::None);
-        let now = now_ms();
+        let now = self.log.now_ms();
         for record in records {
             batch.push(now, None, Some(record), &[]);
         }

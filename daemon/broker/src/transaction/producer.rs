@@ -9,7 +9,6 @@ use crate::batch::header::Outcome;
 use crate::broker::Broker;
 use crate::error::{Error, Result};
 use crate::group::offset_record::{self, OffsetCommit};
-use crate::log::transactions::now_ms;
 use crate::transaction::commit::{self, Committed};
 use crate::transaction::log::ProducerId;
 use crate::transaction::producer_state::{Phase, ProducerEntry};
@@ -133,7 +132,7 @@ impl Transaction {
         if offsets.is_empty() {
             return Ok(());
         }
-        let now = now_ms();
+        let now = self.broker.now_ms();
         let limit = self.broker.shared.options.offset_metadata_max_bytes;
         let changes = offset_record::changes(group, offsets, now, limit)?;
         let batch = offset_record::encode(&changes, now)?;
