@@ -8,6 +8,9 @@
 //! topics/<topic id>/<partition>/
 //!     00000000000000000000.log        a segment: batches, one after the other; named by the offset of its first record
 //!     00000000000000000000.index      its sparse offset index
+//!     00000000000000000000-1.log      a compacted segment: the number after the dash is its generation
+//!     00000000000000000000-1.index    its sparse offset index
+//!     00000000000000000000-2.cleaned  a compacted segment being written; removed at the next start
 //!     checkpoint                      up to where the log is known to be on disk, and the state there
 //! transactions/                       the transaction log: a log like that of a partition
 //! ```
@@ -24,13 +27,13 @@
 //! | 16 | magic | 2; not under the CRC |
 //! | 17..21 | CRC-32C | of bytes 21 to the end |
 //! | 21..23 | attributes | bits 0-2 compression (0 none, 1 gzip, 2 snappy, 3 LZ4, 4 zstd), 3 log-append time, 4 transactional, 5 control |
-//! | 23..27 | last offset delta | record count − 1 |
+//! | 23..27 | last offset delta | record count − 1; after compaction up to the offset before the next batch |
 //! | 27..35 | base timestamp | of the first record, milliseconds since 1970 |
 //! | 35..43 | max timestamp | |
 //! | 43..51 | producer id | −1 outside transactions |
 //! | 51..53 | producer epoch | −1 outside transactions |
 //! | 53..57 | base sequence | the instance's count of records in this partition before, modulo 2^31; −1 outside transactions and in markers |
-//! | 57..61 | record count | |
+//! | 57..61 | record count | 0 where compaction left no record |
 //! | 61.. | records | compressed as the attributes say |
 //!
 //! Compressed records are, as Kafka's Java client writes them: gzip, one member; snappy, the framing of snappy-java
@@ -67,7 +70,7 @@
 //! |---|---|
 //! | `log_start` | the first offset kept |
 //! | `durable` | `{offset, segment, position}`: everything before is on disk |
-//! | `sealed` | the closed segments: `{base, next, size}`, first offset, offset after the last, bytes |
+//! | `sealed` | the closed segments: `{base, next, size, generation}`, first offset, offset after the last, bytes, how often compacted |
 //! | `open` | `[producer id, {epoch, first: {offset, segment, position}}]` for each transaction without marker |
 //! | `aborted` | `{producer_id, first, last, stable}`, the fields of Kafka's transaction index |
 //!

@@ -15,7 +15,7 @@ use crate::batch::fetched::{Fetched, Gather, Taken};
 use crate::batch::header::{BatchHeader, Defect, HEADER_BYTES};
 use crate::error::{Error, Result};
 use crate::log::read::Cursor;
-use crate::log::segment;
+use crate::log::segment::{self, SegmentName};
 use crate::log::{Log, Visible};
 
 /// Where a reader begins.
@@ -223,7 +223,9 @@ impl Reader {
             Isolation::ReadUncommitted => now.high,
         };
         let cursor = self.cursor.clone()?;
-        let end = if cursor.segment == limit.segment {
+        // The position of a limit is one in a segment as it was written. A segment that was compacted since lies
+        // wholly before what is stable, and one that was replaced is found again by offset.
+        let end = if cursor.segment == SegmentName::written(limit.segment) {
             limit.position
         } else {
             self.log.sealed_size(cursor.segment).unwrap_or(cursor.position)
@@ -246,7 +248,7 @@ impl Reader {
     fn digest(&mut self, plan: &Plan, buffer: ReadBuffer, max_bytes: usize) -> Result<Step> {
         let bytes = buffer.as_ref();
         let mut cursor = plan.cursor.clone();
-        let mut gather = Gather::new(max_bytes);
+        let mut gather = Gather::new(max_bytes, self.position);
         let mut at = 0;
         let mut position = self.position;
         while at < bytes.len() && cursor.expected < plan.limit {
@@ -262,6 +264,7 @@ impl Reader {
                 Err(defect) => return Err(self.log.corrupt_batch(&cursor, &defect)),
             };
             let wanted = !header.is_control()
+                && header.count > 0
                 && (self.isolation == Isolation::ReadUncommitted
                     || !header.is_transactional()
                     || !self
@@ -281,13 +284,13 @@ impl Reader {
             cursor.expected = header.next_offset();
             position = cursor.expected;
         }
-        let from = std::mem::replace(&mut self.position, position);
+        self.position = position;
         self.cursor = Some(cursor);
         if gather.is_empty() {
             return Ok(Step::Skipped);
         }
         let data = Bytes::from_owner(buffer).slice(..at);
-        Ok(Step::Records(gather.finish(data, from, position)))
+        Ok(Step::Records(gather.finish(data, position)))
     }
 }
 

@@ -304,7 +304,7 @@ mod tests {
             1_000,
             None,
         );
-        records.clone().validate().unwrap();
+        assert_eq!(records.clone().validate(header.last_offset(), 0).unwrap(), 51);
         let all: Vec<_> = records.collect();
         assert_eq!(all.len(), 51);
         assert_eq!((all[50].offset, all[50].timestamp), ((1 << 33) + 50, 900));
@@ -379,6 +379,36 @@ mod tests {
             BatchBuilder::new(Compression::None).seal(None),
             Err(Error::EmptyBatch)
         ));
+    }
+
+    #[test]
+    fn a_batch_may_have_fewer_records_than_offsets() {
+        let mut builder = BatchBuilder::new(Compression::None);
+        builder.push(1, Some(b"k"), Some(b"value"), &[]);
+        builder.push(2, Some(b"k"), Some(b"value"), &[]);
+        let batch = builder.seal(None).unwrap();
+        let parse = |count: i32, delta: i32, records: bool| {
+            let mut bytes = batch.bytes().to_vec();
+            bytes[23..27].copy_from_slice(&delta.to_be_bytes());
+            bytes[57..61].copy_from_slice(&count.to_be_bytes());
+            if !records {
+                bytes[8..12].copy_from_slice(&((HEADER_BYTES - LENGTH_END) as i32).to_be_bytes());
+            }
+            BatchHeader::parse(&bytes, None).map(|header| header.next_offset())
+        };
+        assert_eq!(parse(2, 1, true), Ok(2));
+        assert_eq!(parse(2, 90, true), Ok(91));
+        assert_eq!(parse(0, 90, false), Ok(91));
+        for (count, delta, records) in [
+            (2, 0, true),
+            (0, 1, true),
+            (-1, 1, true),
+            (1, -1, true),
+            (0, -1, false),
+        ] {
+            let defect = parse(count, delta, records);
+            assert_eq!(defect, Err(Defect::Count { count, delta }));
+        }
     }
 
     #[test]

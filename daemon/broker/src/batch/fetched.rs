@@ -19,6 +19,8 @@ pub struct Fetched {
     batches: Vec<BatchSpan>,
     /// Records before are not wanted: the reader began within a batch.
     from: u64,
+    /// Records from there on.
+    len: usize,
     next: u64,
 }
 
@@ -64,17 +66,12 @@ impl Fetched {
 
     /// How many records [`records`](Self::records) gives.
     pub fn len(&self) -> usize {
-        let all: usize = self.batches.iter().map(|span| span.header.count as usize).sum();
-        let first = self
-            .batches
-            .first()
-            .map_or(self.from, |span| span.header.base_offset);
-        all - self.from.saturating_sub(first) as usize
+        self.len
     }
 
     /// Whether there are none; a reader never gives that.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.len == 0
     }
 
     /// The batches as they are stored, with those that [`records`](Self::records) leaves out: markers, aborted ones,
@@ -94,6 +91,8 @@ pub(crate) struct Gather {
     batches: Vec<BatchSpan>,
     inflated: Vec<u8>,
     budget: usize,
+    from: u64,
+    len: usize,
 }
 
 /// Whether a batch was taken.
@@ -104,12 +103,14 @@ pub(crate) enum Taken {
 }
 
 impl Gather {
-    /// `budget` bounds the decompressed bytes, the first batch aside.
-    pub(crate) fn new(budget: usize) -> Self {
+    /// `budget` bounds the decompressed bytes, the first batch aside; records before `from` are not wanted.
+    pub(crate) fn new(budget: usize, from: u64) -> Self {
         Self {
             batches: Vec::new(),
             inflated: Vec::new(),
             budget,
+            from,
+            len: 0,
         }
     }
 
@@ -143,24 +144,29 @@ impl Gather {
         } else {
             data
         };
-        Records::new(
+        let records = Records::new(
             &bytes[span.records.clone()],
             header.count,
             header.base_offset,
             0,
             None,
-        )
-        .validate()?;
-        self.batches.push(span);
+        );
+        let wanted = records.validate(header.last_offset(), self.from)?;
+        // Compaction may have left none at or after the reader's place.
+        if wanted > 0 {
+            self.len += wanted;
+            self.batches.push(span);
+        }
         Ok(Taken::Yes)
     }
 
-    pub(crate) fn finish(self, data: Bytes, from: u64, next: u64) -> Fetched {
+    pub(crate) fn finish(self, data: Bytes, next: u64) -> Fetched {
         Fetched {
             data,
             inflated: self.inflated.into(),
             batches: self.batches,
-            from,
+            from: self.from,
+            len: self.len,
             next,
         }
     }

@@ -108,7 +108,7 @@ impl<'a> Records<'a> {
         let value = take_bytes(&mut body)?;
         let headers = u32::try_from(varint::take(&mut body)?).ok()?;
         Some(RecordView {
-            offset: self.base_offset + u64::try_from(offset_delta).ok()?,
+            offset: self.base_offset.checked_add(u64::try_from(offset_delta).ok()?)?,
             timestamp: self
                 .append_time
                 .unwrap_or(self.base_timestamp.wrapping_add(timestamp_delta)),
@@ -121,19 +121,24 @@ impl<'a> Records<'a> {
         })
     }
 
-    /// Walks all records once, so that iterating over them later cannot fail.
-    pub(crate) fn validate(mut self) -> Result<(), Defect> {
+    /// Walks all records once, so that iterating over them later cannot fail: their offsets rise and lie up to
+    /// `last_offset`. Answers how many are at `from` or after it.
+    pub(crate) fn validate(mut self, last_offset: u64, from: u64) -> Result<usize, Defect> {
         let count = self.left;
+        let mut least = self.base_offset;
+        let mut wanted = 0;
         for i in 0..count {
             let record = self.parse().ok_or(Defect::Record(i))?;
             let mut headers = record.headers;
             let whole = headers.by_ref().count() == record.headers.left as usize && headers.data.is_empty();
-            if record.offset != self.base_offset + u64::from(i) || !whole {
+            if !whole || !(least..=last_offset).contains(&record.offset) {
                 return Err(Defect::Record(i));
             }
+            least = record.offset + 1;
+            wanted += usize::from(record.offset >= from);
         }
         if self.data.is_empty() {
-            Ok(())
+            Ok(wanted)
         } else {
             Err(Defect::Record(count))
         }
@@ -154,5 +159,42 @@ impl<'a> Iterator for Records<'a> {
 
     fn size_hint(&self) -> (usize, Option<usize>) {
         (0, Some(self.left as usize))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Records without key, value and headers, with these offset deltas.
+    fn records(deltas: &[i64]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for delta in deltas {
+            varint::put(&mut bytes, (5 + varint::len(*delta)) as i64);
+            bytes.push(0);
+            varint::put(&mut bytes, 0);
+            varint::put(&mut bytes, *delta);
+            for field in [-1, -1, 0] {
+                varint::put(&mut bytes, field);
+            }
+        }
+        bytes
+    }
+
+    #[test]
+    fn offsets_rise_and_lie_within_the_batch() {
+        let check = |deltas: &[i64], from| {
+            let bytes = records(deltas);
+            Records::new(&bytes, deltas.len() as u32, 100, 0, None).validate(200, from)
+        };
+        assert_eq!(check(&[0, 1, 2], 0), Ok(3));
+        assert_eq!(check(&[3, 70, 100], 103), Ok(3));
+        assert_eq!(check(&[3, 70, 100], 104), Ok(2));
+        assert_eq!(check(&[3, 70, 100], 201), Ok(0));
+        assert_eq!(check(&[], 0), Ok(0));
+        assert_eq!(check(&[3, 3], 0), Err(Defect::Record(1)));
+        assert_eq!(check(&[3, 2], 0), Err(Defect::Record(1)));
+        assert_eq!(check(&[3, 101], 0), Err(Defect::Record(1)));
+        assert_eq!(check(&[-1], 0), Err(Defect::Record(0)));
     }
 }

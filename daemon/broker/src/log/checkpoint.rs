@@ -13,6 +13,7 @@ use crate::batch::header::crc32c;
 use crate::disk::Disk;
 use crate::disk::durable_file::replace;
 use crate::error::{Error, Result};
+use crate::log::segment::SegmentName;
 use crate::log::transaction_state::{AbortedRange, Mark, OpenTransaction};
 
 /// A closed segment.
@@ -23,6 +24,18 @@ pub(crate) struct SealedSegment {
     pub(crate) next: u64,
     /// Its size in bytes.
     pub(crate) size: u64,
+    /// How often it was compacted.
+    #[serde(default)]
+    pub(crate) generation: u32,
+}
+
+impl SealedSegment {
+    pub(crate) fn name(&self) -> SegmentName {
+        SegmentName {
+            base: self.base,
+            generation: self.generation,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -30,7 +30,7 @@ use crate::error::{Error, Result};
 use crate::log::checkpoint::SealedSegment;
 use crate::log::flusher::{Completion, Flusher};
 use crate::log::index::OffsetIndex;
-use crate::log::segment::{index_path, log_path};
+use crate::log::segment::{SegmentName, index_path, log_path};
 use crate::log::transaction_state::{AbortedRanges, BatchInfo, BatchKind, Mark, OpenTransactions};
 use crate::topic_settings::TopicSettings;
 
@@ -89,8 +89,8 @@ pub(crate) struct LogState {
     pub(crate) status: Status,
     /// The first failure of the disk, after which nothing more is written.
     pub(crate) failed: Option<Arc<str>>,
-    /// Damaged segments by base offset, and what is wrong with each.
-    pub(crate) quarantined: BTreeMap<u64, Arc<str>>,
+    /// Damaged segments, and what is wrong with each.
+    pub(crate) quarantined: BTreeMap<SegmentName, Arc<str>>,
 }
 
 pub(crate) struct ActiveSegment {
@@ -100,6 +100,12 @@ pub(crate) struct ActiveSegment {
     /// Its size, where the next batch goes.
     pub(crate) position: u64,
     pub(crate) index: OffsetIndex,
+}
+
+impl ActiveSegment {
+    pub(crate) fn name(&self) -> SegmentName {
+        SegmentName::written(self.base)
+    }
 }
 
 /// What is to be synced, and who waits for it.
@@ -122,8 +128,8 @@ pub(crate) struct SyncState {
     /// One is being written; the next waits for it, so that they are stored in order.
     pub(crate) checkpointing: bool,
     pub(crate) after_checkpoint: Vec<Completion>,
-    /// Segments before the log's start, removed once a checkpoint says so.
-    pub(crate) obsolete: Vec<u64>,
+    /// Segments before the log's start, or replaced by compacted ones; removed once a checkpoint does without them.
+    pub(crate) obsolete: Vec<SegmentName>,
 }
 
 /// Where a batch went.
@@ -259,7 +265,7 @@ impl Log {
         // The index can be rebuilt: failing to write it is no reason to refuse the batch.
         if let Err(e) = closed
             .index
-            .store(self.disk.as_ref(), &index_path(&self.dir, closed.base))
+            .store(self.disk.as_ref(), &index_path(&self.dir, closed.name()))
         {
             tracing::debug!(path = %closed.path.display(), error = %e, "index not written");
         }
@@ -267,6 +273,7 @@ impl Log {
             base: closed.base,
             next: base,
             size: closed.position,
+            generation: 0,
         });
         state.sync.closed_files.push((closed.file, closed.path));
         state.sync.dir_changed = true;
@@ -275,7 +282,7 @@ impl Log {
     }
 
     pub(crate) fn create_segment(&self, base: u64) -> Result<ActiveSegment> {
-        let path = log_path(&self.dir, base);
+        let path = log_path(&self.dir, SegmentName::written(base));
         let file = self
             .disk
             .open(&path, OpenMode::Empty)

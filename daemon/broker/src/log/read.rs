@@ -7,13 +7,14 @@ use crate::batch::header::Defect;
 use crate::disk::DiskFile;
 use crate::error::{Error, Result};
 use crate::log::Log;
+use crate::log::checkpoint::SealedSegment;
 use crate::log::index::OffsetIndex;
-use crate::log::segment::{Scanner, header_at, index_path, log_path, open};
+use crate::log::segment::{Scanner, SegmentName, header_at, index_path, log_path, open};
 
 /// Where a reader is: before the batch with base offset `expected`, at `position` of a segment.
 #[derive(Debug, Clone)]
 pub(crate) struct Cursor {
-    pub(crate) segment: u64,
+    pub(crate) segment: SegmentName,
     pub(crate) file: Arc<dyn DiskFile>,
     pub(crate) path: PathBuf,
     pub(crate) position: u64,
@@ -22,7 +23,7 @@ pub(crate) struct Cursor {
 
 /// The segment an offset is in.
 struct Found {
-    base: u64,
+    name: SegmentName,
     /// The bytes that may be read.
     end: u64,
     path: PathBuf,
@@ -33,27 +34,36 @@ struct Found {
 impl Log {
     /// Finds the batch that holds `offset`, which must be below the high watermark.
     pub(crate) fn locate(&self, offset: u64) -> Result<Cursor> {
-        let found = self.find_segment(offset)?;
-        let (file, entry) = match found.active {
-            Some((file, entry)) => (file, Some(entry)),
-            None => (open(self.disk.as_ref(), &found.path)?, None),
+        let mut found = self.find_segment(offset)?;
+        let (file, entry) = loop {
+            if let Some((file, entry)) = found.active {
+                break (file, Some(entry));
+            }
+            match open(self.disk.as_ref(), &found.path) {
+                Ok(file) => break (file, None),
+                Err(e) => {
+                    // It may have been replaced by a compacted one since it was found.
+                    let again = self.find_segment(offset)?;
+                    if again.name == found.name {
+                        return Err(e);
+                    }
+                    found = again;
+                }
+            }
         };
+        let base = found.name.base;
         let mut cursor = Cursor {
-            segment: found.base,
+            segment: found.name,
             file,
             path: found.path,
             position: 0,
-            expected: found.base,
+            expected: base,
         };
-        if offset == found.base {
+        if offset == base {
             return Ok(cursor);
         }
-        let (path, interval) = (
-            index_path(&self.dir, found.base),
-            self.settings().index_interval_bytes,
-        );
-        let load =
-            || OffsetIndex::load(self.disk.as_ref(), &path, found.base, interval, found.end).lookup(offset);
+        let (path, interval) = (index_path(&self.dir, found.name), self.settings().index_interval_bytes);
+        let load = || OffsetIndex::load(self.disk.as_ref(), &path, base, interval, found.end).lookup(offset);
         let entry = entry.unwrap_or_else(load);
         if !self.walk(&mut cursor, entry, offset)? {
             let rebuilt = self.rebuild_index(&cursor, found.end)?;
@@ -70,22 +80,22 @@ impl Log {
         let sealed = state
             .sealed
             .get(state.sealed.partition_point(|s| s.next <= offset));
-        let base = sealed.map_or(state.active.base, |s| s.base);
-        let path = log_path(&self.dir, base);
-        if let Some(reason) = state.quarantined.get(&base) {
+        let name = sealed.map_or(state.active.name(), SealedSegment::name);
+        let path = log_path(&self.dir, name);
+        if let Some(reason) = state.quarantined.get(&name) {
             return Err(self.damage(&path, 0, offset, Arc::clone(reason)));
         }
         Ok(match sealed {
             Some(sealed) if offset >= sealed.base => Found {
-                base,
+                name,
                 end: sealed.size,
                 path,
                 active: None,
             },
-            None if offset >= base => {
+            None if offset >= name.base => {
                 let active = Some((Arc::clone(&state.active.file), state.active.index.lookup(offset)));
                 Found {
-                    base,
+                    name,
                     end: state.active.position,
                     path,
                     active,
@@ -130,8 +140,8 @@ impl Log {
     fn rebuild_index(&self, cursor: &Cursor, end: u64) -> Result<OffsetIndex> {
         tracing::info!(path = %cursor.path.display(), "rebuilding the offset index");
         let path = index_path(&self.dir, cursor.segment);
-        let mut index = OffsetIndex::new(cursor.segment, self.settings().index_interval_bytes);
-        let mut scanner = Scanner::new(cursor.file.as_ref(), 0, end, cursor.segment);
+        let mut index = OffsetIndex::new(cursor.segment.base, self.settings().index_interval_bytes);
+        let mut scanner = Scanner::new(cursor.file.as_ref(), 0, end, cursor.segment.base);
         while let Some(batch) = scanner.next().map_err(|e| Error::io("read", &cursor.path, e))? {
             match batch {
                 Ok((position, header)) => index.note(header.base_offset, position),
@@ -140,7 +150,7 @@ impl Log {
             }
         }
         let mut state = self.state.lock();
-        if state.active.base == cursor.segment {
+        if state.active.name() == cursor.segment {
             // Batches appended meanwhile lie after `end`.
             index.extend_from(&state.active.index, end);
             state.active.index = index.clone();
@@ -155,7 +165,7 @@ impl Log {
     /// Sets a segment apart: what was durable is damaged, so nothing of it is served as if it were whole.
     pub(crate) fn corrupt(
         &self,
-        segment: u64,
+        segment: SegmentName,
         path: &Path,
         position: u64,
         offset: u64,
@@ -192,9 +202,11 @@ impl Log {
         }
     }
 
-    /// The size of a closed segment; `None` while it is the active one.
-    pub(crate) fn sealed_size(&self, base: u64) -> Option<u64> {
+    /// The size of a closed segment; `None` while it is the active one, and once it was replaced or removed.
+    pub(crate) fn sealed_size(&self, name: SegmentName) -> Option<u64> {
         let state = self.state.lock();
-        state.sealed.iter().rev().find(|s| s.base == base).map(|s| s.size)
+        let at = state.sealed.binary_search_by_key(&name.base, |s| s.base).ok()?;
+        let sealed = &state.sealed[at];
+        (sealed.generation == name.generation).then_some(sealed.size)
     }
 }

@@ -3,6 +3,9 @@
 //! Everything acknowledged is whole, and files are synced in order, so the first batch that is not whole is where the
 //! crash tore the log: it and what follows were never acknowledged, and are cut. Damage *before* the checkpoint is
 //! another matter, since those bytes were on disk: that segment is set apart and reported, never cut.
+//!
+//! The checkpoint also says which files there are: a compacted segment counts once it is listed, and what it replaced
+//! does not count any more. Without a checkpoint the highest generation counts; it got its name when it was whole.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -18,7 +21,7 @@ use crate::error::{Error, Result};
 use crate::log::checkpoint::{Checkpoint, SealedSegment, Stored};
 use crate::log::flusher::Flusher;
 use crate::log::index::OffsetIndex;
-use crate::log::segment::{self, Scanner, index_path, log_path};
+use crate::log::segment::{self, Scanner, SegmentName, index_path, log_path};
 use crate::log::transaction_state::{AbortedRanges, BatchInfo, BatchKind, Mark, OpenTransactions};
 use crate::log::{ActiveSegment, Log, LogId, LogState, Status, SyncState, Visible};
 use crate::recovery_report::RecoveryAction;
@@ -55,7 +58,9 @@ struct Opening<'a> {
     sealed: Vec<SealedSegment>,
     open: OpenTransactions,
     aborted: AbortedRanges,
-    quarantined: BTreeMap<u64, Arc<str>>,
+    quarantined: BTreeMap<SegmentName, Arc<str>>,
+    /// Files that others stand for.
+    superseded: Vec<SegmentName>,
     found: Recovered,
     /// No checkpoint tells what was durable: damage is cut only at the very end.
     lenient: bool,
@@ -87,11 +92,13 @@ impl Log {
             open: OpenTransactions::default(),
             aborted: AbortedRanges::default(),
             quarantined: BTreeMap::new(),
+            superseded: Vec::new(),
             found,
             lenient: false,
         };
         let (todo, start) = opening.load()?;
         let (active, end) = opening.scan(&todo, start)?;
+        opening.remove_superseded()?;
         let durable = Mark {
             offset: end,
             segment: active.base,
@@ -138,9 +145,9 @@ impl Log {
 
 impl Opening<'_> {
     /// Takes over the checkpoint. Answers the segments to read and where to begin in the first.
-    fn load(&mut self) -> Result<(Vec<u64>, Mark)> {
-        let bases = segment::list(self.disk.as_ref(), &self.dir)?;
-        let first = bases.first().copied().unwrap_or(0);
+    fn load(&mut self) -> Result<(Vec<SegmentName>, Mark)> {
+        let mut names = segment::list(self.disk.as_ref(), &self.dir)?;
+        let first = names.first().map_or(0, |name| name.base);
         let checkpoint = match Checkpoint::load(self.disk.as_ref(), &self.dir)? {
             Stored::Good(checkpoint) => checkpoint,
             stored => {
@@ -150,8 +157,10 @@ impl Opening<'_> {
                 }
                 self.log_start = first;
                 self.found.trusted = first;
+                // The highest generation of a base is read first, the others only if that is damaged.
+                names.sort_unstable_by_key(|name| (name.base, std::cmp::Reverse(name.generation)));
                 return Ok((
-                    bases,
+                    names,
                     Mark {
                         offset: first,
                         segment: first,
@@ -165,18 +174,26 @@ impl Opening<'_> {
         self.aborted = AbortedRanges(checkpoint.aborted);
         self.sealed = checkpoint.sealed;
         self.found.trusted = checkpoint.durable.offset;
-        for base in bases.iter().filter(|base| **base < checkpoint.log_start) {
-            segment::remove(self.disk.as_ref(), &self.dir, *base)?;
-        }
         for sealed in self.sealed.clone() {
-            let size = self.disk.size(&log_path(&self.dir, sealed.base)).ok();
+            let size = self.disk.size(&log_path(&self.dir, sealed.name())).ok();
             if size != Some(sealed.size) {
-                self.quarantine_size(sealed.base, size, sealed.size);
+                self.quarantine_size(sealed.name(), size, sealed.size);
             }
         }
         let start = checkpoint.durable;
-        let mut todo: Vec<u64> = bases.into_iter().filter(|base| *base >= start.segment).collect();
-        let size = self.disk.size(&log_path(&self.dir, start.segment)).ok();
+        let mut todo = Vec::new();
+        for name in names {
+            if self.is_listed(name) {
+                continue;
+            }
+            if name.generation == 0 && name.base >= start.segment {
+                todo.push(name);
+            } else if name.generation > 0 || name.base < self.log_start || self.is_covered(name) {
+                self.superseded.push(name);
+            }
+        }
+        let written = SegmentName::written(start.segment);
+        let size = self.disk.size(&log_path(&self.dir, written)).ok();
         if size.is_some_and(|size| size >= start.position) {
             return Ok((todo, start));
         }
@@ -186,13 +203,16 @@ impl Opening<'_> {
         }
         // Durable bytes are gone. Their offsets were seen and are not given out again; the size they had is kept, so
         // that the next start finds the same.
-        self.quarantine_size(start.segment, size, start.position);
-        todo.retain(|base| *base > start.segment);
-        let next = todo.first().copied().unwrap_or(start.offset).max(start.offset);
+        self.quarantine_size(written, size, start.position);
+        todo.retain(|name| name.base > start.segment);
+        let next = todo
+            .first()
+            .map_or(start.offset, |name| name.base.max(start.offset));
         self.sealed.push(SealedSegment {
             base: start.segment,
             next,
             size: start.position,
+            generation: 0,
         });
         Ok((
             todo,
@@ -204,6 +224,26 @@ impl Opening<'_> {
         ))
     }
 
+    fn is_listed(&self, name: SegmentName) -> bool {
+        let at = self.sealed.binary_search_by_key(&name.base, |sealed| sealed.base);
+        at.is_ok_and(|at| self.sealed[at].generation == name.generation)
+    }
+
+    /// Whether a closed segment covers where this one begins.
+    fn is_covered(&self, name: SegmentName) -> bool {
+        self.sealed
+            .iter()
+            .any(|sealed| (sealed.base..sealed.next).contains(&name.base))
+    }
+
+    fn remove_superseded(&self) -> Result<()> {
+        for name in &self.superseded {
+            tracing::info!(path = %log_path(&self.dir, *name).display(), "removing a segment that is replaced");
+            segment::remove(self.disk.as_ref(), &self.dir, *name)?;
+        }
+        Ok(())
+    }
+
     fn sync(&self, file: &dyn DiskFile) -> std::io::Result<()> {
         if self.flusher.fsync {
             file.sync_data()
@@ -212,28 +252,34 @@ impl Opening<'_> {
         }
     }
 
-    fn quarantine_size(&mut self, base: u64, size: Option<u64>, expected: u64) {
+    fn quarantine_size(&mut self, name: SegmentName, size: Option<u64>, expected: u64) {
         let reason = match size {
             None => "the file is missing".to_owned(),
             Some(size) => format!("it has {size} bytes and had {expected} when it was last synced"),
         };
-        self.quarantine(base, reason);
+        self.quarantine(name, reason);
     }
 
-    fn quarantine(&mut self, base: u64, reason: String) {
-        self.quarantined.insert(base, reason.as_str().into());
-        let file = log_path(&self.dir, base);
+    fn quarantine(&mut self, name: SegmentName, reason: String) {
+        self.quarantined.insert(name, reason.as_str().into());
+        let file = log_path(&self.dir, name);
         self.found
             .actions
             .push(RecoveryAction::SegmentQuarantined { file, reason });
     }
 
     /// Reads and checks the segments from `start` on; what is torn is cut. Answers the active segment and the end.
-    fn scan(&mut self, todo: &[u64], start: Mark) -> Result<(ActiveSegment, u64)> {
-        let mut active: Option<ActiveSegment> = None;
+    fn scan(&mut self, todo: &[SegmentName], start: Mark) -> Result<(ActiveSegment, u64)> {
+        // The one read last, and its generation.
+        let mut last: Option<(ActiveSegment, u32)> = None;
         let mut expected = start.offset;
-        for (i, base) in todo.iter().copied().enumerate() {
-            if base > start.segment && base != expected {
+        for (i, name) in todo.iter().copied().enumerate() {
+            let base = name.base;
+            if (base > start.segment || last.is_some()) && base != expected {
+                if base < expected && last.as_ref().is_some_and(|(_, generation)| *generation > 0) {
+                    self.superseded.push(name);
+                    continue;
+                }
                 if !self.lenient {
                     self.remove_from(&todo[i..])?;
                     break;
@@ -241,34 +287,50 @@ impl Opening<'_> {
                 // A whole segment is missing; reading its offsets says so.
                 expected = base;
             }
-            if let Some(closed) = active.take() {
-                self.seal(closed, expected);
+            if let Some((closed, generation)) = last.take() {
+                self.seal(closed, generation, expected);
             }
             let from = if base == start.segment { start.position } else { 0 };
             let Scanned {
                 mut segment,
                 end,
                 defect,
-            } = self.scan_segment(base, from, expected)?;
-            expected = end;
+            } = self.scan_segment(name, from, expected)?;
             if let Some((reason, size)) = defect {
-                if self.lenient && i + 1 < todo.len() {
-                    expected = todo[i + 1];
-                    segment.position = size;
-                    self.quarantine(base, reason);
-                } else {
-                    self.cut(&segment, size, end, reason)?;
-                    self.remove_from(&todo[i + 1..])?;
-                    active = Some(segment);
-                    break;
+                let next = todo.get(i + 1).map(|next| next.base);
+                if next == Some(base) {
+                    // What it was made from is still there.
+                    let file = segment.path;
+                    tracing::warn!(path = %file.display(), reason, "damaged, an earlier generation is taken");
+                    self.found
+                        .actions
+                        .push(RecoveryAction::SegmentRemoved { file, bytes: size });
+                    self.superseded.push(name);
+                    continue;
                 }
+                // A compacted segment was on disk before it got its name.
+                if name.generation > 0 || (self.lenient && next.is_some()) {
+                    expected = next.unwrap_or(end);
+                    segment.position = size;
+                    self.quarantine(name, reason);
+                    last = Some((segment, name.generation));
+                    continue;
+                }
+                self.cut(&segment, size, end, reason)?;
+                self.remove_from(&todo[i + 1..])?;
+                expected = end;
+                last = Some((segment, 0));
+                break;
             }
-            active = Some(segment);
+            expected = end;
+            last = Some((segment, name.generation));
         }
-        if let Some(active) = active {
-            return Ok((active, expected));
+        match last {
+            Some((active, 0)) => return Ok((active, expected)),
+            Some((closed, generation)) => self.seal(closed, generation, expected),
+            None => {}
         }
-        let path = log_path(&self.dir, expected);
+        let path = log_path(&self.dir, SegmentName::written(expected));
         let file = self
             .disk
             .open(&path, OpenMode::Empty)
@@ -287,15 +349,16 @@ impl Opening<'_> {
     }
 
     /// Reads one segment from byte `from`.
-    fn scan_segment(&mut self, base: u64, from: u64, expected: u64) -> Result<Scanned> {
-        let path = log_path(&self.dir, base);
+    fn scan_segment(&mut self, name: SegmentName, from: u64, expected: u64) -> Result<Scanned> {
+        let base = name.base;
+        let path = log_path(&self.dir, name);
         let file = segment::open(self.disk.as_ref(), &path)?;
         let read_failed = |e| Error::io("read", &path, e);
         let size = file.size().map_err(read_failed)?;
         let mut index = if from > 0 {
             OffsetIndex::load(
                 self.disk.as_ref(),
-                &index_path(&self.dir, base),
+                &index_path(&self.dir, name),
                 base,
                 self.settings.index_interval_bytes,
                 from,
@@ -349,18 +412,18 @@ impl Opening<'_> {
         })
     }
 
-    fn seal(&mut self, mut closed: ActiveSegment, next: u64) {
-        if let Err(e) = closed
-            .index
-            .store(self.disk.as_ref(), &index_path(&self.dir, closed.base))
-        {
-            tracing::debug!(path = %closed.path.display(), error = %e, "index not written");
-        }
-        self.sealed.push(SealedSegment {
+    fn seal(&mut self, mut closed: ActiveSegment, generation: u32, next: u64) {
+        let sealed = SealedSegment {
             base: closed.base,
             next,
             size: closed.position,
-        });
+            generation,
+        };
+        let path = index_path(&self.dir, sealed.name());
+        if let Err(e) = closed.index.store(self.disk.as_ref(), &path) {
+            tracing::debug!(path = %closed.path.display(), error = %e, "index not written");
+        }
+        self.sealed.push(sealed);
     }
 
     fn cut(&mut self, segment: &ActiveSegment, size: u64, offset: u64, reason: String) -> Result<()> {
@@ -381,16 +444,16 @@ impl Opening<'_> {
         Ok(())
     }
 
-    fn remove_from(&mut self, bases: &[u64]) -> Result<()> {
-        for base in bases {
-            let file = log_path(&self.dir, *base);
+    fn remove_from(&mut self, names: &[SegmentName]) -> Result<()> {
+        for name in names {
+            let file = log_path(&self.dir, *name);
             let bytes = self.disk.size(&file).unwrap_or(0);
-            segment::remove(self.disk.as_ref(), &self.dir, *base)?;
+            segment::remove(self.disk.as_ref(), &self.dir, *name)?;
             self.found
                 .actions
                 .push(RecoveryAction::SegmentRemoved { file, bytes });
         }
-        if bases.is_empty() {
+        if names.is_empty() {
             Ok(())
         } else {
             sync_dir(self.disk.as_ref(), &self.dir)

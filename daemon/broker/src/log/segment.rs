@@ -1,4 +1,5 @@
-//! A segment: one file of batches, one after the other, named by the offset of its first record.
+//! A segment: one file of batches, one after the other, named by the offset of its first record and, once it was
+//! compacted, by how often.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,26 +9,77 @@ use crate::batch::header::{BatchHeader, Defect, HEADER_BYTES};
 use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::error::{Error, Result};
 
-/// The file of the batches from `base` on.
-pub(crate) fn log_path(dir: &Path, base: u64) -> PathBuf {
-    dir.join(format!("{base:020}.log"))
+/// The file of a compacted segment while it is written.
+const UNFINISHED: &str = "cleaned";
+
+/// Which segment a file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct SegmentName {
+    /// The first offset it covers.
+    pub(crate) base: u64,
+    /// 0 as it was written; each compaction gives a file of a higher generation, which replaces those it covers.
+    pub(crate) generation: u32,
 }
 
-/// Its offset index.
-pub(crate) fn index_path(dir: &Path, base: u64) -> PathBuf {
-    dir.join(format!("{base:020}.index"))
+impl SegmentName {
+    /// The segment from `base` on as it was written.
+    pub(crate) fn written(base: u64) -> Self {
+        Self { base, generation: 0 }
+    }
+
+    /// The name of its file with another extension.
+    fn file(self, extension: &str) -> String {
+        let Self { base, generation } = self;
+        if generation == 0 {
+            format!("{base:020}.{extension}")
+        } else {
+            format!("{base:020}-{generation}.{extension}")
+        }
+    }
+
+    fn parse(file: &str) -> Option<Self> {
+        let stem = file.strip_suffix(".log")?;
+        let (digits, generation) = match stem.split_once('-') {
+            None => (stem, 0),
+            Some((digits, generation)) => (digits, generation.parse().ok()?),
+        };
+        let base = (digits.len() == 20).then(|| digits.parse().ok())??;
+        let name = Self { base, generation };
+        (name.file("log") == file).then_some(name)
+    }
 }
 
-/// The base offsets of the segments in a directory, rising.
-pub(crate) fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<u64>> {
-    let names = disk.list(dir).map_err(|e| Error::io("list", dir, e))?;
-    let base = |name: &String| {
-        let digits = name.strip_suffix(".log")?;
-        (digits.len() == 20).then(|| digits.parse().ok())?
-    };
-    let mut bases: Vec<u64> = names.iter().filter_map(base).collect();
-    bases.sort_unstable();
-    Ok(bases)
+/// The file of the batches.
+pub(crate) fn log_path(dir: &Path, name: SegmentName) -> PathBuf {
+    dir.join(name.file("log"))
+}
+
+/// Its index.
+pub(crate) fn index_path(dir: &Path, name: SegmentName) -> PathBuf {
+    dir.join(name.file("index"))
+}
+
+/// What it is called until it is whole.
+#[expect(dead_code, reason = "compaction follows")]
+pub(crate) fn unfinished_path(dir: &Path, name: SegmentName) -> PathBuf {
+    dir.join(name.file(UNFINISHED))
+}
+
+/// The segments in a directory, by rising base offset and generation. What an interrupted compaction left unfinished
+/// is removed.
+pub(crate) fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<SegmentName>> {
+    let files = disk.list(dir).map_err(|e| Error::io("list", dir, e))?;
+    for file in files
+        .iter()
+        .filter(|file| Path::new(file).extension().is_some_and(|e| e == UNFINISHED))
+    {
+        let path = dir.join(file);
+        disk.remove_file(&path)
+            .map_err(|e| Error::io("remove", &path, e))?;
+    }
+    let mut names: Vec<_> = files.iter().filter_map(|file| SegmentName::parse(file)).collect();
+    names.sort_unstable();
+    Ok(names)
 }
 
 pub(crate) fn open(disk: &dyn Disk, path: &Path) -> Result<Arc<dyn DiskFile>> {
@@ -36,10 +88,10 @@ pub(crate) fn open(disk: &dyn Disk, path: &Path) -> Result<Arc<dyn DiskFile>> {
 }
 
 /// Removes a segment and its index.
-pub(crate) fn remove(disk: &dyn Disk, dir: &Path, base: u64) -> Result<()> {
+pub(crate) fn remove(disk: &dyn Disk, dir: &Path, name: SegmentName) -> Result<()> {
     // The index may never have been written.
-    let _ = disk.remove_file(&index_path(dir, base));
-    let path = log_path(dir, base);
+    let _ = disk.remove_file(&index_path(dir, name));
+    let path = log_path(dir, name);
     disk.remove_file(&path).map_err(|e| Error::io("remove", &path, e))
 }
 
@@ -154,5 +206,36 @@ impl<'f> Scanner<'f> {
         let end = self.buffer.len().min(self.filled.saturating_add(want));
         self.filled += read_at(self.file, &mut self.buffer[self.filled..end], at)?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_files() {
+        let written = SegmentName::written(1 << 40);
+        let compacted = SegmentName {
+            generation: 12,
+            ..written
+        };
+        assert_eq!(written.file("log"), "00000001099511627776.log");
+        assert_eq!(compacted.file("index"), "00000001099511627776-12.index");
+        for name in [written, compacted] {
+            assert_eq!(SegmentName::parse(&name.file("log")), Some(name));
+        }
+        let others = [
+            "00000001099511627776-12.cleaned",
+            "00000001099511627776-0.log",
+            "00000001099511627776-012.log",
+            "00000001099511627776-+1.log",
+            "00000001099511627776-.log",
+            "1099511627776.log",
+            "+0000001099511627776.log",
+        ];
+        for other in others {
+            assert_eq!(SegmentName::parse(other), None, "{other}");
+        }
     }
 }

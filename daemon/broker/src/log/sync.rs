@@ -8,8 +8,7 @@ use crate::disk::durable_file::sync_dir;
 use crate::error::{Error, Result};
 use crate::log::checkpoint::Checkpoint;
 use crate::log::flusher::Completion;
-use crate::log::segment;
-use crate::log::segment::index_path;
+use crate::log::segment::{self, SegmentName, index_path};
 use crate::log::transaction_state::Mark;
 use crate::log::{Log, LogState, Status};
 
@@ -25,7 +24,7 @@ struct Job {
 
 struct CheckpointJob {
     checkpoint: Checkpoint,
-    obsolete: Vec<u64>,
+    obsolete: Vec<SegmentName>,
     waiters: Vec<Completion>,
 }
 
@@ -157,7 +156,7 @@ impl Log {
         state.sync.checkpointing = true;
         state.sync.checkpoint_due = false;
         state.sync.since_checkpoint = 0;
-        let path = index_path(&self.dir, state.active.base);
+        let path = index_path(&self.dir, state.active.name());
         if let Err(e) = state.active.index.store(self.disk.as_ref(), &path) {
             tracing::debug!(path = %path.display(), error = %e, "index not written");
         }
@@ -206,8 +205,8 @@ impl Log {
         let mut obsolete = Vec::new();
         match &stored {
             Ok(()) => {
-                for base in &job.obsolete {
-                    if let Err(e) = segment::remove(self.disk.as_ref(), &self.dir, *base) {
+                for name in &job.obsolete {
+                    if let Err(e) = segment::remove(self.disk.as_ref(), &self.dir, *name) {
                         tracing::warn!(error = %e, "an obsolete segment stays until the next start");
                     }
                 }
@@ -248,10 +247,10 @@ impl Log {
     /// Forgets the closed segments that lie wholly before `offset`.
     pub(crate) fn drop_before(self: &Arc<Self>, offset: u64) {
         let mut state = self.state.lock();
-        let gone: Vec<u64> = state
+        let gone: Vec<SegmentName> = state
             .sealed
             .extract_if(.., |s| s.next <= offset)
-            .map(|s| s.base)
+            .map(|s| s.name())
             .collect();
         if gone.is_empty() {
             return;
