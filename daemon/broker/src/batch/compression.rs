@@ -366,7 +366,7 @@ mod tests {
             let (whole, records) = inflate(codec, &batch[HEADER_BYTES..], 1 << 20).unwrap();
             assert_eq!(whole, Inflated::Whole);
             let records = Records::new(&records, header.count, 0, header.base_timestamp, None);
-            records.clone().validate().unwrap();
+            assert_eq!(records.clone().validate(header.last_offset(), 0), Ok(40));
             let mut count = 0;
             for (i, record) in records.enumerate() {
                 assert_eq!(record.timestamp, 1_700_000_000_000 + i as i64);

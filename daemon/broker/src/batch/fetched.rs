@@ -138,6 +138,11 @@ impl Gather {
                 Inflated::OverLimit => return Ok(Taken::Full),
             }
         };
+        let before = if codec == Compression::None {
+            self.inflated.len()
+        } else {
+            records.start
+        };
         let span = BatchSpan { header, records };
         let bytes = if span.compressed() {
             &self.inflated[..]
@@ -156,6 +161,8 @@ impl Gather {
         if wanted > 0 {
             self.len += wanted;
             self.batches.push(span);
+        } else {
+            self.inflated.truncate(before);
         }
         Ok(Taken::Yes)
     }
