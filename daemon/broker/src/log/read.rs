@@ -62,7 +62,10 @@ impl Log {
         if offset == base {
             return Ok(cursor);
         }
-        let (path, interval) = (index_path(&self.dir, found.name), self.settings().index_interval_bytes);
+        let (path, interval) = (
+            index_path(&self.dir, found.name),
+            self.settings().index_interval_bytes,
+        );
         let load = || OffsetIndex::load(self.disk.as_ref(), &path, base, interval, found.end).lookup(offset);
         let entry = entry.unwrap_or_else(load);
         if !self.walk(&mut cursor, entry, offset)? {
