@@ -280,6 +280,7 @@ impl Connector {
                     retry: self.retry(),
                     max_records: self.config.max_poll_records,
                     commit_interval: self.shared.offset_flush_interval,
+                    reset: self.config.offset_reset,
                 };
                 let life = async {
                     plugin.start().await?;

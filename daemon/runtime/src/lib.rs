@@ -7,7 +7,7 @@
 //! - [`connector`]: the life of a connector and the supervision of its tasks;
 //! - [`source_task`]: plugin `poll` → [`converter`] → one transaction of records and positions → plugin `commit`;
 //! - [`broker`]: the log as the runtime knows it, a trait; [`embedded`] is the log in this process;
-//! - [`sink_task`]: committed batches → [`converter`] → plugin `put` → offsets;
+//! - [`sink_task`]: committed batches → [`converter`] → plugin `put` → offsets; [`start_offset`]: where it begins;
 //! - [`offsets`], [`status`], [`schema_store`]: state kept in topics, in Kafka Connect's own record formats;
 //! - [`ledger`]: what became of every record; [`retry`], [`backoff`]: trying again, and when.
 
@@ -24,6 +24,7 @@ pub mod retry;
 pub mod schema_store;
 pub mod sink_task;
 pub mod source_task;
+pub mod start_offset;
 pub mod state_topic;
 pub mod status;
 pub mod worker;

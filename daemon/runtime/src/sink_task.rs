@@ -29,6 +29,7 @@ use crate::error::{Error, Result};
 use crate::ledger::Ledger;
 use crate::retry::Retry;
 use crate::source_task::pending_or;
+use crate::start_offset::{OffsetReset, start_offset};
 
 /// Bytes that all readers of a task together may hold.
 const FETCH_BYTES: usize = 16 << 20;
@@ -55,6 +56,8 @@ pub struct SinkTask {
     pub max_records: usize,
     /// How often offsets are committed.
     pub commit_interval: Duration,
+    /// Where to begin without an offset.
+    pub reset: OffsetReset,
 }
 
 /// The topics of a connector and this task's share of their partitions.
@@ -245,19 +248,18 @@ impl SinkTask {
         for partition in new {
             let (start, end) = self.broker.bounds(&partition)?;
             // The target's own word goes before ours: it was written with the rows.
-            let offset = kept
+            let known = kept
                 .get(&partition)
                 .or_else(|| committed.get(&partition))
-                .copied()
-                .unwrap_or(start);
-            check_position(&partition, offset, start, end)?;
+                .copied();
+            let offset = start_offset(&partition, known, (start, end), self.reset)?;
             tracing::debug!(
                 topic = partition.topic,
                 partition = partition.partition,
                 offset,
                 "partition assigned"
             );
-            let reader = self.broker.reader(&partition, offset.max(start))?;
+            let reader = self.broker.reader(&partition, offset)?;
             fetches.push(fetch(Arc::new(partition.clone()), reader, count));
             assigned.push(partition);
         }
@@ -306,26 +308,6 @@ impl SinkTask {
         progress.uncommitted = false;
         Ok(())
     }
-}
-
-fn check_position(partition: &TopicPartition, offset: u64, start: u64, end: u64) -> Result<()> {
-    let TopicPartition { topic, partition } = partition;
-    if offset > end {
-        return Err(Error::State(format!(
-            "the sink goes on from offset {offset} of {topic}-{partition}, but the log ends at {end}: it was replaced or \
-             restored from an older copy; restore the newer log, or reset the sink's offsets (rows already written stay)"
-        )));
-    }
-    if offset < start {
-        tracing::warn!(
-            topic,
-            partition,
-            offset,
-            start,
-            "records before the log's start are gone; the sink goes on from there"
-        );
-    }
-    Ok(())
 }
 
 fn fetch(partition: Arc<TopicPartition>, mut reader: Box<dyn Reader>, partitions: usize) -> Fetching {

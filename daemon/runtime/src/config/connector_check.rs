@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use tidewater_broker::Compression;
 use tidewater_plugin_api::config_def::ConfigType;
 use tidewater_plugin_api::{ConfigDef, ConfigProblem, ConnectorKind, ConnectorSpec};
 
@@ -15,6 +14,7 @@ use super::provider::{Providers, Resolved};
 use super::redactor::Redactor;
 use super::worker_config::WorkerConfig;
 use crate::sink_task::Topics;
+use crate::start_offset::OffsetReset;
 
 /// What the check of a file gives.
 #[derive(Debug)]
@@ -97,6 +97,7 @@ impl Checker<'_> {
             value_converter: ConverterConfig::of(values, "value.converter", &self.worker.value_converter),
             topics,
             max_poll_records: number("consumer.override.max.poll.records") as usize,
+            offset_reset: OffsetReset::named(text("consumer.override.auto.offset.reset")),
             compression: text("producer.override.compression.type")
                 .to_ascii_lowercase()
                 .parse()

@@ -15,6 +15,7 @@ use super::problem::{Problem, Severity};
 use super::redactor::Redactor;
 use crate::converter;
 use crate::sink_task::Topics;
+use crate::start_offset::OffsetReset;
 
 /// A connector that can be run.
 #[derive(Clone)]
@@ -35,6 +36,8 @@ pub struct ConnectorConfig {
     pub topics: Topics,
     /// Sinks: the most records handed to the plugin at once.
     pub max_poll_records: usize,
+    /// Sinks: where to begin without an offset.
+    pub offset_reset: OffsetReset,
     /// Sources: how batches are compressed.
     pub compression: Compression,
     /// Sources: the partitions of a topic that the connector creates.

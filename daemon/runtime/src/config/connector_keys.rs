@@ -182,6 +182,14 @@ fn of_sink(def: ConfigDef) -> ConfigDef {
         "The most records handed to the connector at once, and so in one transaction of the target (Kafka's default is 500).",
     )
     .validate(at_least(1))
+    .nullable(
+        "consumer.override.auto.offset.reset",
+        ConfigType::String,
+        Importance::Medium,
+        "Where to begin: earliest or latest. Left out, a new sink begins at the first record, and one whose next records \
+         were removed fails; with either of these it goes on without them.",
+    )
+    .one_of(&["earliest", "latest"])
 }
 
 /// Keys of Kafka Connect that this version does not have, and the values that ask for nothing. A key that ends in a dot

@@ -1,4 +1,5 @@
 use super::*;
+use tidewater_broker::Compression;
 use tidewater_plugin_api::Importance::High;
 
 fn classes() -> Vec<ConnectorSpec> {
