@@ -13,10 +13,12 @@ use crate::disk::data_dir::DataDir;
 use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::housekeeping::Keeper;
-use crate::log::flusher::{Flusher, Reserved};
+use crate::log::flusher::Flusher;
+use crate::log::in_flight::Reserved;
 use crate::log::{Log, LogId, Status};
 use crate::options::{BrokerOptions, TopicConfig};
 use crate::reader::{Isolation, Reader, Start, blocking};
+use crate::reader_set::ReaderSet;
 use crate::recovery_report::RecoveryReport;
 use crate::topic::{self, GROUP_OFFSETS_TOPIC, Topic, TopicInfo};
 use crate::topic_settings::TopicSettings;
@@ -245,6 +247,11 @@ impl Broker {
         Reader::new(self.log(topic, partition)?, from.into(), isolation)
     }
 
+    /// A set of readers, empty at first, that one task waits for: see [`ReaderSet`].
+    pub fn reader_set(&self, isolation: Isolation) -> ReaderSet {
+        ReaderSet::new(self.clone(), isolation)
+    }
+
     /// Closes the broker: takes no more writes, ends what is under way, syncs everything, and writes checkpoints, so
     /// that opening it again has nothing to repair. Open transactions are aborted. Other handles get
     /// [`Error::Closed`] from then on.
@@ -346,7 +353,7 @@ impl Broker {
     pub(crate) async fn reserve(&self, bytes: usize) -> Reserved<'_> {
         let flush = || {
             for log in self.shared.logs() {
-                log.schedule_if_dirty();
+                log.schedule_if_holding();
             }
         };
         self.shared.flusher.in_flight.reserve(bytes, flush).await

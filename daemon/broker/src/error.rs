@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::batch::compression::Compression;
 use crate::disk::Disk;
+use crate::topic_partition::TopicPartition;
 
 /// The result of every fallible call of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -111,6 +112,13 @@ pub enum Error {
         partition: u32,
         /// How many it has.
         partitions: u32,
+    },
+
+    /// The partition is none of those a reader set or a consumer reads.
+    #[error("{partition} is not read here; add it first")]
+    NotAssigned {
+        /// The partition asked for.
+        partition: TopicPartition,
     },
 
     /// The topic was deleted while in use.

@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
 
 use crate::batch::buffer_pool::ReadBuffer;
 use crate::batch::fetched::{Fetched, Gather, Taken};
@@ -46,8 +45,9 @@ pub enum Isolation {
 
 /// Reads one partition in order.
 pub struct Reader {
-    log: Arc<Log>,
-    visible: watch::Receiver<Visible>,
+    pub(crate) log: Arc<Log>,
+    /// The version of what is visible that was seen last.
+    seen: u64,
     isolation: Isolation,
     position: u64,
     cursor: Option<Cursor>,
@@ -74,26 +74,42 @@ enum Step {
 
 impl Reader {
     pub(crate) fn new(log: Arc<Log>, start: Start, isolation: Isolation) -> Result<Self> {
-        let visible = log.visible.subscribe();
         let mut reader = Self {
             log,
-            visible,
+            seen: 0,
             isolation,
             position: 0,
             cursor: None,
         };
-        let now = reader.look()?;
-        match start {
-            Start::Offset(offset) => reader.seek(offset)?,
-            Start::Earliest => reader.position = now.log_start,
-            Start::Latest => reader.position = reader.limit(&now),
-        }
+        reader.seek_to(start)?;
         Ok(reader)
+    }
+
+    /// As [`seek`](Self::seek), to any start.
+    pub(crate) fn seek_to(&mut self, start: Start) -> Result<()> {
+        let now = self.look()?;
+        self.position = match start {
+            Start::Offset(offset) => return self.seek(offset),
+            Start::Earliest => now.log_start,
+            Start::Latest => self.limit_in(&now),
+        };
+        self.cursor = None;
+        Ok(())
     }
 
     /// The offset the next call continues at: behind everything given so far, and behind what was passed over.
     pub fn position(&self) -> u64 {
         self.position
+    }
+
+    /// The end of what this reader may see now: the last stable offset or the high watermark, as its isolation says.
+    pub fn limit(&self) -> u64 {
+        self.limit_in(&self.log.now())
+    }
+
+    /// How many offsets lie between the position and [`limit`](Self::limit): 0 for a reader that has caught up.
+    pub fn lag(&self) -> u64 {
+        self.limit().saturating_sub(self.position)
     }
 
     /// Continues at `offset`, which lies between the start of the log and its high watermark.
@@ -120,12 +136,20 @@ impl Reader {
     /// stored is damaged.
     pub async fn next(&mut self, max_bytes: usize) -> Result<Fetched> {
         loop {
+            if let Some(fetched) = self.fetch(max_bytes).await? {
+                return Ok(fetched);
+            }
+            self.log.visible.changed(self.seen).await;
+        }
+    }
+
+    /// Gives the records there are now, `None` if there are none. Waits for the disk alone, and may be dropped at any
+    /// await without losing a record.
+    pub(crate) async fn fetch(&mut self, max_bytes: usize) -> Result<Option<Fetched>> {
+        loop {
             let now = self.look_ahead()?;
-            if self.limit(&now) <= self.position {
-                if self.visible.changed().await.is_err() {
-                    return Err(Error::Closed);
-                }
-                continue;
+            if self.limit_in(&now) <= self.position {
+                return Ok(None);
             }
             if self.cursor.is_none() {
                 let (log, position) = (Arc::clone(&self.log), self.position);
@@ -138,7 +162,7 @@ impl Reader {
             loop {
                 let data = read(&plan).await?;
                 match self.digest(&plan, data, max_bytes)? {
-                    Step::Records(fetched) => return Ok(fetched),
+                    Step::Records(fetched) => return Ok(Some(fetched)),
                     Step::Skipped => break,
                     Step::Longer(len) => plan.len = len,
                 }
@@ -153,7 +177,7 @@ impl Reader {
     pub fn try_next(&mut self, max_bytes: usize) -> Result<Option<Fetched>> {
         loop {
             let now = self.look_ahead()?;
-            if self.limit(&now) <= self.position {
+            if self.limit_in(&now) <= self.position {
                 return Ok(None);
             }
             if self.cursor.is_none() {
@@ -176,7 +200,8 @@ impl Reader {
 
     /// What is visible now; marks it as seen, so that waiting waits for a change after it.
     fn look(&mut self) -> Result<Visible> {
-        let now = *self.visible.borrow_and_update();
+        let (now, seen) = self.log.visible.look();
+        self.seen = seen;
         self.log.readable(now.status)?;
         Ok(now)
     }
@@ -209,7 +234,7 @@ impl Reader {
         result
     }
 
-    fn limit(&self, now: &Visible) -> u64 {
+    fn limit_in(&self, now: &Visible) -> u64 {
         match self.isolation {
             Isolation::ReadCommitted => now.stable.offset,
             Isolation::ReadUncommitted => now.high.offset,

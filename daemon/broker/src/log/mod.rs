@@ -7,20 +7,24 @@
 
 pub(crate) mod checkpoint;
 pub(crate) mod flusher;
+pub(crate) mod in_flight;
 pub(crate) mod index;
+pub(crate) mod progress;
 pub(crate) mod read;
+pub(crate) mod ready_queue;
 pub(crate) mod recovery;
 pub(crate) mod segment;
 mod sync;
 pub(crate) mod transaction_state;
 pub(crate) mod transactions;
+pub(crate) mod visibility;
+mod work_queue;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard, RwLock};
-use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::batch::builder::SealedBatch;
@@ -30,8 +34,10 @@ use crate::error::{Error, Result};
 use crate::log::checkpoint::SealedSegment;
 use crate::log::flusher::{Completion, Flusher};
 use crate::log::index::OffsetIndex;
+use crate::log::progress::{Place, Progress};
 use crate::log::segment::{SegmentName, index_path, log_path};
 use crate::log::transaction_state::{AbortedRanges, BatchInfo, BatchKind, Mark, OpenTransactions};
+use crate::log::visibility::{News, Visibility};
 use crate::topic_settings::TopicSettings;
 
 /// Unsynced bytes at which a log of open transactions is synced before they commit.
@@ -54,7 +60,7 @@ pub(crate) struct Log {
     pub(crate) state: Mutex<LogState>,
     /// Changed only under the lock of `state`, and before readers may see the range.
     pub(crate) aborted: RwLock<AbortedRanges>,
-    pub(crate) visible: watch::Sender<Visible>,
+    pub(crate) visible: Visibility<Visible>,
 }
 
 /// What readers may see.
@@ -81,7 +87,8 @@ pub(crate) struct LogState {
     pub(crate) log_start: u64,
     /// The offset of the next record.
     pub(crate) end: u64,
-    pub(crate) durable: Mark,
+    /// What is written, on disk, acknowledged and waited for.
+    pub(crate) progress: Progress<Mark, Completion>,
     pub(crate) open: OpenTransactions,
     /// Markers of decided transactions that found no space; written before anything else is.
     pub(crate) pending_markers: VecDeque<(i64, i16, Outcome)>,
@@ -108,21 +115,13 @@ impl ActiveSegment {
     }
 }
 
-/// What is to be synced, and who waits for it.
+/// What is to be synced besides the active segment, and the checkpoint to be written after that.
 #[derive(Default)]
 pub(crate) struct SyncState {
     /// Closed segments that are not synced yet.
     pub(crate) closed_files: Vec<(Arc<dyn DiskFile>, PathBuf)>,
     /// A segment was created since the directory was synced.
     pub(crate) dir_changed: bool,
-    /// Bytes written since the last sync began.
-    pub(crate) bytes: u64,
-    /// Bytes of the in-flight budget these hold.
-    pub(crate) held: usize,
-    pub(crate) queued: bool,
-    pub(crate) running: bool,
-    /// By the offset that must be durable.
-    pub(crate) waiters: Vec<(u64, Completion)>,
     pub(crate) since_checkpoint: u64,
     pub(crate) checkpoint_due: bool,
     /// One is being written; the next waits for it, so that they are stored in order.
@@ -156,8 +155,8 @@ impl Log {
             self.flusher.in_flight.release(held);
             return written;
         }
-        state.sync.held += held;
-        if state.sync.bytes >= LAZY_BYTES || self.flusher.in_flight.contended() {
+        state.progress.hold(held);
+        if state.progress.unsynced() >= LAZY_BYTES || self.flusher.in_flight.contended() {
             self.schedule(&mut state);
         }
         written
@@ -215,7 +214,8 @@ impl Log {
         state.active.index.note(mark.offset, mark.position);
         state.active.position += bytes;
         state.end += u64::from(batch.count);
-        state.sync.bytes += bytes;
+        let end = state.end_mark();
+        state.progress.wrote(bytes, end);
         state.sync.since_checkpoint += bytes;
 
         let kind = match (batch.is_control(), batch.is_transactional()) {
@@ -251,6 +251,7 @@ impl Log {
         tracing::error!(topic = %self.id.topic, partition = self.id.partition, %reason, "log failed");
         let reason: Arc<str> = reason.into();
         state.failed.get_or_insert_with(|| Arc::clone(&reason));
+        state.progress.halt();
         Error::LogFailed {
             path: self.dir.clone(),
             reason,
@@ -297,9 +298,10 @@ impl Log {
         })
     }
 
-    /// Tells readers and waiters what they may see now.
-    pub(crate) fn publish(&self, state: &LogState) {
-        let high = state.durable;
+    /// Tells readers what they may see now. They are woken when what is returned is dropped, which is best done
+    /// with the lock released.
+    pub(crate) fn publish(&self, state: &LogState) -> News<'_, Visible> {
+        let high = state.progress.high();
         let stable = state
             .open
             .oldest()
@@ -311,19 +313,15 @@ impl Log {
             stable,
             status: state.status,
         };
-        self.visible.send_if_modified(|visible| {
-            let changed = *visible != now;
-            debug_assert!(
-                visible.high.offset <= now.high.offset,
-                "the high watermark never goes back"
-            );
-            *visible = now;
-            changed
-        });
+        debug_assert!(
+            self.now().high.offset <= high.offset,
+            "the high watermark never goes back"
+        );
+        self.visible.publish(now)
     }
 
     pub(crate) fn now(&self) -> Visible {
-        *self.visible.borrow()
+        self.visible.now()
     }
 
     pub(crate) fn end(&self) -> u64 {
@@ -339,10 +337,19 @@ impl Log {
         let mut state = self.state.lock();
         if state.status == Status::Live {
             state.status = status;
+            if status == Status::Deleted {
+                state.progress.halt();
+            }
         }
-        self.publish(&state);
+        drop(self.publish(&state));
         self.schedule(&mut state);
         state
+    }
+}
+
+impl Place for Mark {
+    fn offset(&self) -> u64 {
+        self.offset
     }
 }
 

@@ -12,7 +12,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::watch;
 
 use crate::batch::header::NO_PRODUCER;
 use crate::disk::durable_file::{create_dir, sync_dir};
@@ -21,8 +20,10 @@ use crate::error::{Error, Result};
 use crate::log::checkpoint::{Checkpoint, SealedSegment, Stored};
 use crate::log::flusher::Flusher;
 use crate::log::index::OffsetIndex;
+use crate::log::progress::Progress;
 use crate::log::segment::{self, Scanner, SegmentName, index_path, log_path};
 use crate::log::transaction_state::{AbortedRanges, BatchInfo, BatchKind, Mark, OpenTransactions};
+use crate::log::visibility::Visibility;
 use crate::log::{ActiveSegment, Log, LogId, LogState, Status, SyncState, Visible};
 use crate::recovery_report::RecoveryAction;
 use crate::topic_settings::TopicSettings;
@@ -114,7 +115,7 @@ impl Log {
             active,
             log_start: opening.log_start,
             end,
-            durable,
+            progress: Progress::new(durable, false),
             open: opening.open,
             pending_markers: std::collections::VecDeque::new(),
             sync,
@@ -136,9 +137,9 @@ impl Log {
             flusher: Arc::clone(flusher),
             state: Mutex::new(state),
             aborted: RwLock::new(opening.aborted),
-            visible: watch::Sender::new(visible),
+            visible: Visibility::new(visible),
         };
-        log.publish(&log.state.lock());
+        drop(log.publish(&log.state.lock()));
         Ok((Arc::new(log), opening.found))
     }
 }

@@ -8,6 +8,7 @@ use crate::disk::durable_file::sync_dir;
 use crate::error::{Error, Result};
 use crate::log::checkpoint::Checkpoint;
 use crate::log::flusher::Completion;
+use crate::log::progress::Wait;
 use crate::log::segment::{self, SegmentName, index_path};
 use crate::log::transaction_state::Mark;
 use crate::log::{Log, LogState, Status};
@@ -31,18 +32,23 @@ struct CheckpointJob {
 impl Log {
     /// Queues the log for the flusher, once.
     pub(crate) fn schedule(self: &Arc<Self>, state: &mut LogState) {
-        if !state.sync.queued {
-            state.sync.queued = true;
-            if !state.sync.running {
-                self.flusher.push(Arc::clone(self));
-            }
+        if state.progress.queue() {
+            self.flusher.push(Arc::clone(self));
         }
     }
 
-    /// Queues the log if it holds unsynced bytes.
+    /// Queues the log if it holds bytes of the in-flight budget.
+    pub(crate) fn schedule_if_holding(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        if state.progress.held() > 0 {
+            self.schedule(&mut state);
+        }
+    }
+
+    /// Queues the log if it has unsynced bytes.
     pub(crate) fn schedule_if_dirty(self: &Arc<Self>) {
         let mut state = self.state.lock();
-        if state.sync.bytes > 0 {
+        if state.progress.unsynced() > 0 {
             self.schedule(&mut state);
         }
     }
@@ -50,19 +56,21 @@ impl Log {
     /// Calls `done` once everything before `offset` is durable; at once if it is. Call it with no lock held.
     pub(crate) fn when_durable(self: &Arc<Self>, offset: u64, done: Completion) {
         let mut state = self.state.lock();
-        let ready = if state.durable.offset >= offset {
-            Some(Ok(()))
-        } else if state.failed.is_some() || state.status == Status::Deleted {
-            Some(self.writable(&state))
-        } else {
-            None
-        };
-        if let Some(result) = ready {
-            drop(state);
-            done(result);
-        } else {
-            state.sync.waiters.push((offset, done));
-            self.schedule(&mut state);
+        match state.progress.wait(offset, done) {
+            Wait::Kept(false) => {}
+            Wait::Kept(true) => {
+                drop(state);
+                self.flusher.push(Arc::clone(self));
+            }
+            Wait::Done(done) => {
+                drop(state);
+                done(Ok(()));
+            }
+            Wait::Stopped(done) => {
+                let result = self.writable(&state);
+                drop(state);
+                done(result);
+            }
         }
     }
 
@@ -70,43 +78,30 @@ impl Log {
     pub(crate) fn sync_once(self: &Arc<Self>) {
         let Some(job) = self.begin_sync() else { return };
         let result = self.run_sync(&job);
-        let mut held = job.held;
-        let mut done = Vec::new();
-        {
-            let mut state = self.state.lock();
-            state.sync.running = false;
-            match &result {
-                Ok(()) => {
-                    state.durable = job.target;
-                    let durable = job.target.offset;
-                    done.extend(
-                        state
-                            .sync
-                            .waiters
-                            .extract_if(.., |(offset, _)| *offset <= durable),
-                    );
-                    self.publish(&state);
-                }
-                // After a failed sync nobody knows what is on disk, and a second try may answer "done" for data
-                // that was dropped: the log stops here.
-                Err(e) => {
-                    self.fail(&mut state, e.to_string());
-                    done.append(&mut state.sync.waiters);
-                    held += std::mem::take(&mut state.sync.held);
-                }
+        let mut state = self.state.lock();
+        let finished = match &result {
+            Ok(()) => state.progress.finish(job.target),
+            // After a failed sync nobody knows what is on disk, and a second try may answer "done" for data that was
+            // dropped: the log stops here.
+            Err(e) => {
+                self.fail(&mut state, e.to_string());
+                state.progress.stop()
             }
-            if state.sync.queued {
-                self.flusher.push(Arc::clone(self));
-            }
+        };
+        let news = self.publish(&state);
+        drop(state);
+        if finished.again {
+            self.flusher.push(Arc::clone(self));
         }
-        self.flusher.in_flight.release(held);
+        self.flusher.in_flight.release(job.held + finished.held);
         let outcome = result.map_err(|e| Error::LogFailed {
             path: self.dir.clone(),
             reason: e.to_string().into(),
         });
-        for (_, completion) in done {
+        for completion in finished.done {
             completion(outcome.clone());
         }
+        drop(news);
         if let Some(checkpoint) = job.checkpoint {
             self.finish_checkpoint(checkpoint, &outcome);
         }
@@ -114,31 +109,23 @@ impl Log {
 
     fn begin_sync(self: &Arc<Self>) -> Option<Job> {
         let mut state = self.state.lock();
-        state.sync.queued = false;
-        if state.status == Status::Deleted || state.failed.is_some() {
+        let Some(held) = state.progress.begin() else {
             // Nobody can wait for these bytes to become durable any more.
             let result = self.writable(&state);
-            let held = std::mem::take(&mut state.sync.held);
-            let waiters = std::mem::take(&mut state.sync.waiters);
+            let stopped = state.progress.stop();
             let closing = std::mem::take(&mut state.sync.after_checkpoint);
             drop(state);
-            self.flusher.in_flight.release(held);
-            for completion in waiters
-                .into_iter()
-                .map(|(_, completion)| completion)
-                .chain(closing)
-            {
+            self.flusher.in_flight.release(stopped.held);
+            for completion in stopped.done.into_iter().chain(closing) {
                 completion(result.clone());
             }
             return None;
-        }
-        state.sync.running = true;
+        };
         let target = state.end_mark();
         let mut files = std::mem::take(&mut state.sync.closed_files);
-        if target != state.durable {
+        if target != state.progress.durable() {
             files.push((Arc::clone(&state.active.file), state.active.path.clone()));
         }
-        state.sync.bytes = 0;
         let due = state.sync.checkpoint_due || state.sync.since_checkpoint >= self.flusher.checkpoint_bytes;
         let checkpoint =
             (due && !state.sync.checkpointing).then(|| self.capture_checkpoint(&mut state, target));
@@ -146,7 +133,7 @@ impl Log {
             files,
             sync_dir: std::mem::take(&mut state.sync.dir_changed),
             target,
-            held: std::mem::take(&mut state.sync.held),
+            held,
             checkpoint,
         })
     }
@@ -258,7 +245,9 @@ impl Log {
         state.log_start = state.sealed.first().map_or(state.active.base, |s| s.base);
         state.sync.obsolete.extend(gone);
         state.sync.checkpoint_due = true;
-        self.publish(&state);
+        let news = self.publish(&state);
         self.schedule(&mut state);
+        drop(state);
+        drop(news);
     }
 }

@@ -22,7 +22,9 @@ impl Log {
                 "transaction marker not written yet");
             self.decide_without_marker(&mut state, producer_id, outcome);
         }
-        self.publish(&state);
+        let news = self.publish(&state);
+        drop(state);
+        drop(news);
         written.ok().map(|appended| appended.next)
     }
 
@@ -61,13 +63,9 @@ impl Log {
     /// Whether the marker of a transaction that began at `first` is durable; `marker` is what
     /// [`end_transaction`](Self::end_transaction) answered.
     pub(crate) fn marker_durable(&self, producer_id: i64, first: u64, marker: Option<u64>) -> bool {
-        if let Some(next) = marker
-            && self.now().high.offset >= next
-        {
-            return true;
-        }
         let state = self.state.lock();
-        if state.status == Status::Deleted {
+        let durable = state.progress.durable().offset;
+        if state.status == Status::Deleted || marker.is_some_and(|next| durable >= next) {
             return true;
         }
         let open = state
@@ -75,6 +73,6 @@ impl Log {
             .0
             .get(&producer_id)
             .is_some_and(|open| open.first.offset == first);
-        marker.is_none() && !open && state.durable.offset == state.end
+        marker.is_none() && !open && durable == state.end
     }
 }

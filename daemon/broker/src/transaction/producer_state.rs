@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::batch::builder::{BatchBuilder, ProducerStamp};
 use crate::error::{Error, Result};
 use crate::group::offsets::PendingOffsets;
-use crate::log::flusher::Reserved;
+use crate::log::in_flight::Reserved;
 use crate::log::{Appended, Log};
 use crate::transaction::log::ProducerId;
 use crate::transaction::record::{ListedBatch, TransactionKey};

@@ -101,7 +101,7 @@ pub(crate) fn decide(
         }
         let dirty = {
             let state = log.state.lock();
-            state.end != state.durable.offset || state.sync.checkpoint_due
+            state.end != state.progress.durable().offset || state.sync.checkpoint_due
         };
         if dirty {
             sync(log)?;
