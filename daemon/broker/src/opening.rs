@@ -11,6 +11,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::broker::{Broker, Shared};
 use crate::disk::data_dir::DataDir;
+use crate::disk::durable_file::sync_dir;
 use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::group::offsets::GroupOffsets;
@@ -49,6 +50,10 @@ impl Broker {
         }
         let (transactions, own, replayed) = TransactionLog::open(&options, &flusher)?;
         let mut logs = open_logs(&infos, &topics_dir, &options, &flusher)?;
+        // What a process wrote that was killed may be known to the page cache alone, and a partition may be new.
+        for info in &infos {
+            sync_dir(disk.as_ref(), &info.dir(&topics_dir))?;
+        }
         decide(&transactions, &replayed.commits, &mut logs)?;
 
         let mut recovery = RecoveryReport {

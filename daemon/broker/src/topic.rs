@@ -92,6 +92,8 @@ impl TopicInfo {
 
     /// All topics stored. What a crash left half created or half deleted is removed.
     pub(crate) fn load_all(disk: &dyn Disk, topics: &Path) -> Result<Vec<Self>> {
+        // A process that was killed may have left names in the page cache alone; what follows from them must not go.
+        sync_dir(disk, topics)?;
         let mut found = Vec::new();
         for name in disk.list(topics).map_err(|e| Error::io("list", topics, e))? {
             let dir = topics.join(name);

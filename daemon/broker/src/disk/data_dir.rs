@@ -1,5 +1,6 @@
 //! The data directory as a whole: one process at a time, and a format this version knows.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -33,13 +34,6 @@ impl DataDir {
         create_dir(disk, &path.join("topics"))?;
         create_dir(disk, &path.join("transactions"))?;
         sync_dir(disk, path)?;
-        // The directory itself may be new; a relative path of one part is in the current directory.
-        sync_dir(
-            disk,
-            path.parent()
-                .filter(|parent| !parent.as_os_str().is_empty())
-                .unwrap_or(Path::new(".")),
-        )?;
         Ok(Self {
             path: path.to_owned(),
             _lock: lock,
@@ -49,6 +43,26 @@ impl DataDir {
     pub(crate) fn topics(&self) -> PathBuf {
         self.path.join("topics")
     }
+}
+
+/// The directory a path is in; a relative path of one part is in the current directory.
+fn parent(path: &Path) -> &Path {
+    path.parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
+}
+
+/// Makes the directory's own name durable, and those above it.
+fn sync_names_to(disk: &dyn Disk, path: &Path) -> Result<()> {
+    sync_dir(disk, parent(path))?;
+    for dir in path.ancestors().skip(1).filter(|dir| !dir.as_os_str().is_empty()) {
+        match disk.sync_dir(parent(dir)) {
+            // One this process may not read it did not make either.
+            Err(e) if e.kind() == ErrorKind::PermissionDenied => {}
+            done => done.map_err(|e| Error::io("sync the directory", parent(dir), e))?,
+        }
+    }
+    Ok(())
 }
 
 fn check_format(disk: &dyn Disk, dir: &Path) -> Result<()> {
@@ -70,7 +84,9 @@ fn check_format(disk: &dyn Disk, dir: &Path) -> Result<()> {
                 })
             }
         }
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+        Err(e) if e.kind() == ErrorKind::NotFound => {
+            // Where this file is, the directory is known to stay.
+            sync_names_to(disk, dir)?;
             replace(disk, &path, format!("{FORMAT_PREFIX}{FORMAT}\n").as_bytes())
         }
         Err(e) => Err(Error::io("read", &path, e)),

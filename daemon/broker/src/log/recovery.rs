@@ -99,6 +99,10 @@ impl Log {
         };
         let (todo, start) = opening.load()?;
         let (active, end) = opening.scan(&todo, start)?;
+        if opening.found.scanned_bytes > 0 {
+            // Transactions are decided by what was found: the names of its files must stay too.
+            sync_dir(opening.disk.as_ref(), &opening.dir)?;
+        }
         opening.remove_superseded()?;
         let durable = Mark {
             offset: end,

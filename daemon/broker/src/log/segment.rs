@@ -197,12 +197,15 @@ impl<'f> Scanner<'f> {
         self.buffer.copy_within(self.start..self.filled, 0);
         self.filled -= self.start;
         self.start = 0;
-        let size = need.max(Self::STEP);
-        if self.buffer.len() < size {
-            self.buffer.resize(size, 0);
-        }
         let at = self.position + self.filled as u64;
         let want = usize::try_from(self.end.saturating_sub(at)).unwrap_or(usize::MAX);
+        // A small file takes a small buffer: thousands are read when a broker opens.
+        let size = need.max(Self::STEP.min(self.filled.saturating_add(want)));
+        if self.buffer.len() < size {
+            let mut larger = vec![0; size];
+            larger[..self.filled].copy_from_slice(&self.buffer[..self.filled]);
+            self.buffer = larger;
+        }
         let end = self.buffer.len().min(self.filled.saturating_add(want));
         self.filled += read_at(self.file, &mut self.buffer[self.filled..end], at)?;
         Ok(())

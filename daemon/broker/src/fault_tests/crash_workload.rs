@@ -1,0 +1,291 @@
+//! What the broker is asked to do while the disk is watched: a bit of everything, noted in the [`Ledger`].
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use fastrand::Rng;
+use parking_lot::Mutex;
+
+use super::crash_ledger::{
+    Append, Claim, GROUP, GroupOffset, Ledger, Place, Seen, TopicLife, Transaction, group,
+};
+use super::memory_disk::{MemoryDisk, Moment};
+use crate::{BatchBuilder, Broker, Compression, Error, Result, TopicConfig};
+
+const PARTITIONS: u32 = 3;
+
+/// The workload and what it notes.
+pub(super) struct Workload {
+    pub(super) disk: MemoryDisk,
+    pub(super) broker: Broker,
+    pub(super) ledger: Arc<Mutex<Ledger>>,
+    /// Values are told apart by it.
+    pub(super) generation: u32,
+    pub(super) seed: u64,
+    /// What the disk does to the broker's calls, if it does not work well.
+    pub(super) failures: Option<Failures>,
+}
+
+/// Errors that were met.
+#[derive(Default)]
+pub(super) struct Failures {
+    pub(super) met: Mutex<Vec<Error>>,
+    /// Logs that said they had stopped.
+    stopped: Mutex<HashSet<Place>>,
+}
+
+impl Workload {
+    /// Runs `steps` steps of each of its writers, which take turns.
+    pub(super) async fn run(&self, steps: usize) {
+        if self.broker.topic("t").is_none() {
+            self.create("t", PARTITIONS).await;
+        }
+        tokio::join!(
+            self.transactions(0, steps),
+            self.transactions(1, steps),
+            self.appends(steps),
+            self.topics(steps / 4),
+            self.offsets(steps),
+        );
+    }
+
+    /// The result, if there is one; errors are for a disk that fails.
+    fn ok<T>(&self, result: Result<T>) -> Option<T> {
+        match (result, &self.failures) {
+            (Ok(value), _) => Some(value),
+            (Err(e), Some(failures)) => {
+                failures.met.lock().push(e);
+                None
+            }
+            (Err(e), None) => panic!("{e}"),
+        }
+    }
+
+    /// As [`ok`](Self::ok), of a write to a log: one that stopped stays so.
+    fn written<T>(&self, place: &Place, result: Result<T>) -> Option<T> {
+        if let Some(failures) = &self.failures {
+            let mut stopped = failures.stopped.lock();
+            if matches!(result, Err(Error::LogFailed { .. })) {
+                stopped.insert(place.clone());
+            }
+            assert!(
+                !stopped.contains(place) || result.is_err(),
+                "{place:?} had stopped"
+            );
+        }
+        self.ok(result)
+    }
+
+    fn now(&self) -> Moment {
+        self.disk.now()
+    }
+
+    fn random(&self, part: u64) -> Rng {
+        Rng::with_seed(self.seed.wrapping_mul(31).wrapping_add(part))
+    }
+
+    /// Values that no other has, mostly short, at times of several pages.
+    fn values(&self, name: &str, random: &mut Rng) -> Vec<String> {
+        let count = random.usize(1..4);
+        let size = if random.u32(..8) == 0 { 5_000 } else { 200 };
+        let generation = self.generation;
+        (0..count)
+            .map(|i| format!("{generation} {name}.{i}|{}", "x".repeat(random.usize(..size))))
+            .collect()
+    }
+
+    async fn create(&self, name: &str, partitions: u32) {
+        let life = TopicLife {
+            created: Claim::begun(self.now()),
+            deleted: None,
+        };
+        self.ledger.lock().topics.insert(name.to_owned(), life);
+        let created = self.broker.create_topic(name, TopicConfig::new(partitions)).await;
+        if self.ok(created).is_none() {
+            return;
+        }
+        let now = self.now();
+        let mut ledger = self.ledger.lock();
+        ledger.topics.get_mut(name).unwrap().created.acknowledged = Some(now);
+    }
+
+    /// Appends a batch outside transactions.
+    pub(super) async fn append(&self, place: Place, values: Vec<String>) {
+        let index = {
+            let claim = Claim::begun(self.now());
+            let mut ledger = self.ledger.lock();
+            let entry = Append {
+                place: place.clone(),
+                values: values.clone(),
+                base: 0,
+                claim,
+            };
+            ledger.appends.push(entry);
+            ledger.appends.len() - 1
+        };
+        let appended = self.broker.append(&place.0, place.1, batch(&values)).await;
+        let Some(base) = self.written(&place, appended) else {
+            return;
+        };
+        let now = self.now();
+        let entry = &mut self.ledger.lock().appends[index];
+        entry.base = base;
+        entry.claim.acknowledged = Some(now);
+    }
+
+    /// Transactions over some partitions and the writer's offset; some are aborted, some fenced by a new instance.
+    async fn transactions(&self, writer: u32, steps: usize) {
+        let mut random = self.random(u64::from(writer));
+        let id = format!("w{writer}");
+        let Some(mut producer) = self.ok(self.broker.producer(&id).await) else {
+            return;
+        };
+        let key = ("source".to_owned(), 0);
+        let first = self
+            .broker
+            .group_offsets(&group(writer))
+            .get(&key)
+            .map_or(1, |last| last + 1);
+        // Numbers that were begun and came to nothing are not used again.
+        let first = first + u64::from(self.generation) * 1_000_000;
+        for number in first..first + steps as u64 {
+            let Some(mut transaction) = self.ok(producer.begin()) else {
+                return;
+            };
+            let mut parts: BTreeMap<Place, (Vec<String>, u64)> = BTreeMap::new();
+            for partition in 0..PARTITIONS {
+                if random.u32(..3) == 0 {
+                    continue;
+                }
+                let values = self.values(&format!("t{writer}-{number}-{partition}"), &mut random);
+                let appended = transaction.append("t", partition, batch(&values)).await;
+                if self.ok(appended).is_none() {
+                    continue;
+                }
+                parts.insert(("t".to_owned(), partition), (values, 0));
+                if random.bool() {
+                    tokio::task::yield_now().await;
+                }
+            }
+            let offset = [("source", 0, number)];
+            let offset = transaction.commit_group_offsets(&group(writer), &offset).await;
+            // Without its offset the transaction is not what the ledger takes it for.
+            let way = if self.ok(offset).is_some() {
+                random.u32(..8)
+            } else {
+                0
+            };
+            let claim = (way > 1).then(|| Claim::begun(self.now()));
+            let index = {
+                let mut ledger = self.ledger.lock();
+                ledger.transactions.push(Transaction {
+                    writer,
+                    number,
+                    parts,
+                    claim,
+                });
+                ledger.transactions.len() - 1
+            };
+            match way {
+                0 => transaction.abort().await.unwrap(),
+                1 => {
+                    let next = self.ok(self.broker.producer(&id).await);
+                    transaction.commit().await.unwrap_err();
+                    let Some(next) = next else { return };
+                    producer = next;
+                }
+                _ => {
+                    let Some(committed) = self.ok(transaction.commit().await) else {
+                        continue;
+                    };
+                    let now = self.now();
+                    let entry = &mut self.ledger.lock().transactions[index];
+                    for part in committed.partitions {
+                        entry.parts.get_mut(&(part.topic, part.partition)).unwrap().1 = part.base_offset;
+                    }
+                    entry.claim.as_mut().unwrap().acknowledged = Some(now);
+                }
+            }
+        }
+    }
+
+    /// Appends, some at once; and looks at what readers are told.
+    async fn appends(&self, steps: usize) {
+        let mut random = self.random(100);
+        for step in 0..steps {
+            let partition = random.u32(..PARTITIONS);
+            let place = ("t".to_owned(), partition);
+            let one = self.append(place.clone(), self.values(&format!("a{step}"), &mut random));
+            if random.bool() {
+                let other = ("t".to_owned(), random.u32(..PARTITIONS));
+                let two = self.append(other, self.values(&format!("b{step}"), &mut random));
+                tokio::join!(one, two);
+            } else {
+                one.await;
+            }
+            let Ok(offsets) = self.broker.offsets(&place.0, place.1) else {
+                continue;
+            };
+            let seen = Seen {
+                place,
+                high_watermark: offsets.high_watermark,
+                last_stable: offsets.last_stable,
+                at: self.now(),
+            };
+            self.ledger.lock().seen.push(seen);
+        }
+    }
+
+    /// Topics that come, take records, and go.
+    async fn topics(&self, steps: usize) {
+        let mut random = self.random(101);
+        for step in 0..steps {
+            let name = format!("topic-{}-{step}", self.generation);
+            self.create(&name, 1 + random.u32(..3)).await;
+            for i in 0..random.u32(..3) {
+                let values = self.values(&format!("{name}-{i}"), &mut random);
+                self.append((name.clone(), 0), values).await;
+            }
+            if random.bool() {
+                let claim = Claim::begun(self.now());
+                self.ledger.lock().topics.get_mut(&name).unwrap().deleted = Some(claim);
+                if self.ok(self.broker.delete_topic(&name).await).is_none() {
+                    continue;
+                }
+                let claim = Claim {
+                    acknowledged: Some(self.now()),
+                    ..claim
+                };
+                self.ledger.lock().topics.get_mut(&name).unwrap().deleted = Some(claim);
+            }
+        }
+    }
+
+    /// Group offsets outside transactions.
+    async fn offsets(&self, steps: usize) {
+        for step in 0..steps {
+            let next = u64::from(self.generation) * 1_000_000 + step as u64;
+            let index = {
+                let claim = Claim::begun(self.now());
+                let mut ledger = self.ledger.lock();
+                ledger.offsets.push(GroupOffset { next, claim });
+                ledger.offsets.len() - 1
+            };
+            let offsets = [("outside", 0, next)];
+            let committed = self.broker.commit_group_offsets(GROUP, &offsets).await;
+            if self.ok(committed).is_none() {
+                continue;
+            }
+            let now = self.now();
+            self.ledger.lock().offsets[index].claim.acknowledged = Some(now);
+        }
+    }
+}
+
+pub(super) fn batch(values: &[String]) -> BatchBuilder {
+    let mut batch = BatchBuilder::new(Compression::None);
+    for value in values {
+        batch.push(1, None, Some(value.as_bytes()), &[]);
+    }
+    batch
+}
