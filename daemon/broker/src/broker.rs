@@ -204,16 +204,10 @@ impl Broker {
     pub async fn append(&self, topic: &str, partition: u32, batch: BatchBuilder) -> Result<u64> {
         let log = self.writable_log(topic, partition)?;
         let reserved = self.reserve(batch.bytes()).await;
-        let mut sealed = batch.seal(None)?;
+        let mut sealed = batch.pack(log.compression())?.stamp(None);
         let appended = log.append(&mut sealed, reserved.hand_over())?;
         drop(sealed);
-        let (done, durable) = oneshot::channel();
-        let told = move |result| {
-            // Nobody listens only if the future was dropped.
-            let _ = done.send(result);
-        };
-        log.when_durable(appended.next, Box::new(told));
-        durable.await.map_err(|_| Error::Closed)??;
+        log.durable(appended.next).await?;
         Ok(appended.base)
     }
 

@@ -207,6 +207,45 @@ pub enum Error {
         current: i16,
     },
 
+    /// A newer epoch of this producer id wrote to the partition.
+    #[error("producer id {producer_id} with epoch {epoch} was fenced by epoch {current}; stop this instance")]
+    InvalidProducerEpoch {
+        /// The producer id.
+        producer_id: i64,
+        /// The epoch of the batch.
+        epoch: i16,
+        /// The newest epoch the partition knows.
+        current: i16,
+    },
+
+    /// A batch was written before, too long ago to say at which offset.
+    #[error(
+        "the batch at sequence {sequence} of producer id {producer_id} was written before and is none of its last five (the next is {expected}); drop it"
+    )]
+    DuplicateSequence {
+        /// The producer id.
+        producer_id: i64,
+        /// The sequence of the first record.
+        sequence: i32,
+        /// The sequence the next batch must have.
+        expected: i32,
+    },
+
+    /// A batch of a producer does not follow the one before.
+    #[error(
+        "the batch of producer id {producer_id} (epoch {epoch}) begins at sequence {got}, and {expected} comes next: send the batches in between first, or begin anew with a new producer"
+    )]
+    OutOfOrderSequence {
+        /// The producer id.
+        producer_id: i64,
+        /// The epoch of the batch.
+        epoch: i16,
+        /// The sequence the next batch must have.
+        expected: i32,
+        /// The sequence of its first record.
+        got: i32,
+    },
+
     /// A producer has one transaction at a time.
     #[error("producer {transactional_id:?} has a transaction under way; finish it before beginning another")]
     TransactionOpen {

@@ -30,9 +30,9 @@
 //! | 23..27 | last offset delta | record count − 1; after compaction up to the offset before the next batch |
 //! | 27..35 | base timestamp | of the first record, milliseconds since 1970 |
 //! | 35..43 | max timestamp | |
-//! | 43..51 | producer id | −1 outside transactions |
-//! | 51..53 | producer epoch | −1 outside transactions |
-//! | 53..57 | base sequence | the instance's count of records in this partition before, modulo 2^31; −1 outside transactions and in markers |
+//! | 43..51 | producer id | −1 where the producer does not number its batches |
+//! | 51..53 | producer epoch | −1 without producer id |
+//! | 53..57 | base sequence | the instance's count of records in this partition before, modulo 2^31; −1 without producer id and in markers |
 //! | 57..61 | record count | 0 where compaction left no record |
 //! | 61.. | records | compressed as the attributes say |
 //!
@@ -72,6 +72,7 @@
 //! | `durable` | `{offset, segment, position}`: everything before is on disk |
 //! | `sealed` | the closed segments: `{base, next, size, generation}`, first offset, offset after the last, bytes, how often compacted |
 //! | `open` | `[producer id, {epoch, first: {offset, segment, position}}]` for each transaction without marker |
+//! | `producers` | `[producer id, {epoch, last_ms, batches: [{first, last, base, next}]}]` for each producer that numbers its batches: the epoch, when it last wrote (milliseconds since 1970), and of its last five batches the sequence of the first and last record, the offset of the first and that after the last |
 //! | `aborted` | `{producer_id, first, last, stable}`, the fields of Kafka's transaction index |
 //!
 //! # The transaction log
@@ -83,6 +84,7 @@
 //! | producer | 1 | producer id (i64), epoch (i16), transactional id (UTF-8, to the end) |
 //! | commit | 2 | transaction, partition count (u32), partitions |
 //! | abort | 3 | transaction: a commit record before does not count |
+//! | ids | 4 | next producer id (i64): those below are taken |
 //!
 //! A transaction is producer id (i64), epoch (i16) and its number under that epoch (u64). A partition is topic id (16
 //! bytes), partition (u32), the transaction's first offset there (u64), batch count (u32), and for each batch that was

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::batch::compression::Compression;
 use crate::batch::header::MAX_BATCH_BYTES;
 use crate::error::{Error, Result};
 use crate::options::{BrokerOptions, MAX_SEGMENT_BYTES};
@@ -51,6 +52,20 @@ pub(crate) enum CompressionType {
     Snappy,
     Lz4,
     Zstd,
+}
+
+impl CompressionType {
+    /// The codec of all batches; `None` leaves each as its producer made it.
+    pub(crate) fn codec(self) -> Option<Compression> {
+        match self {
+            Self::Producer => None,
+            Self::None => Some(Compression::None),
+            Self::Gzip => Some(Compression::Gzip),
+            Self::Snappy => Some(Compression::Snappy),
+            Self::Lz4 => Some(Compression::Lz4),
+            Self::Zstd => Some(Compression::Zstd),
+        }
+    }
 }
 
 /// `message.timestamp.type`: what the timestamp of a record is.

@@ -144,25 +144,37 @@ pub(crate) struct PackedBatch {
 }
 
 impl PackedBatch {
+    /// Bytes, header included.
+    pub(crate) fn bytes(&self) -> usize {
+        self.buffer.len()
+    }
+
     /// Fills in the header except for the base offset, and computes the CRC.
     pub(crate) fn stamp(self, producer: Option<ProducerStamp>) -> SealedBatch {
-        let attributes = self.codec.bits() | if producer.is_some() { TRANSACTIONAL } else { 0 };
-        let stamp = producer.unwrap_or(ProducerStamp {
-            id: NO_PRODUCER,
-            epoch: -1,
-            sequence: -1,
-        });
-        SealedBatch::new(self.buffer, attributes, self.count, self.times, stamp)
+        let stamp = producer.unwrap_or(ProducerStamp::NONE);
+        SealedBatch::new(self.buffer, self.codec.bits(), self.count, self.times, stamp)
     }
 }
 
-/// Who wrote a batch of a transaction.
-#[derive(Debug, Clone, Copy)]
+/// Who wrote a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ProducerStamp {
     pub(crate) id: i64,
     pub(crate) epoch: i16,
     /// The producer's count of records in this partition before the batch.
     pub(crate) sequence: i32,
+    /// Whether the batch belongs to a transaction.
+    pub(crate) transactional: bool,
+}
+
+impl ProducerStamp {
+    /// Of batches without producer id.
+    pub(crate) const NONE: Self = Self {
+        id: NO_PRODUCER,
+        epoch: -1,
+        sequence: -1,
+        transactional: false,
+    };
 }
 
 /// A batch ready to be written once it has its offset.
@@ -183,6 +195,7 @@ impl SealedBatch {
         (base_timestamp, max_timestamp): (i64, i64),
         producer: ProducerStamp,
     ) -> Self {
+        let attributes = attributes | if producer.transactional { TRANSACTIONAL } else { 0 };
         let length = (buffer.len() - LENGTH_END) as i32;
         buffer[8..12].copy_from_slice(&length.to_be_bytes());
         buffer[12..16].copy_from_slice(&0_i32.to_be_bytes());
@@ -191,18 +204,35 @@ impl SealedBatch {
         buffer[23..27].copy_from_slice(&(count as i32 - 1).to_be_bytes());
         buffer[27..35].copy_from_slice(&base_timestamp.to_be_bytes());
         buffer[35..43].copy_from_slice(&max_timestamp.to_be_bytes());
-        buffer[43..51].copy_from_slice(&producer.id.to_be_bytes());
-        buffer[51..53].copy_from_slice(&producer.epoch.to_be_bytes());
-        buffer[53..57].copy_from_slice(&producer.sequence.to_be_bytes());
         buffer[57..61].copy_from_slice(&(count as i32).to_be_bytes());
-        let crc = crc32c(&buffer[CRC_START..]);
-        buffer[17..21].copy_from_slice(&crc.to_be_bytes());
-        Self {
+        let mut batch = Self {
             buffer,
             count,
-            crc,
+            crc: 0,
             attributes,
             producer,
+        };
+        batch.set_producer(producer);
+        batch
+    }
+
+    /// Sets who wrote the batch, and computes the CRC.
+    fn set_producer(&mut self, producer: ProducerStamp) {
+        self.producer = producer;
+        self.buffer[43..51].copy_from_slice(&producer.id.to_be_bytes());
+        self.buffer[51..53].copy_from_slice(&producer.epoch.to_be_bytes());
+        self.buffer[53..57].copy_from_slice(&producer.sequence.to_be_bytes());
+        self.crc = crc32c(&self.buffer[CRC_START..]);
+        self.buffer[17..21].copy_from_slice(&self.crc.to_be_bytes());
+    }
+
+    /// Gives a batch that is not written yet another sequence.
+    pub(crate) fn set_sequence(&mut self, sequence: i32) {
+        if sequence != self.producer.sequence {
+            self.set_producer(ProducerStamp {
+                sequence,
+                ..self.producer
+            });
         }
     }
 
@@ -217,14 +247,9 @@ impl SealedBatch {
             id: producer_id,
             epoch,
             sequence: -1,
+            transactional: true,
         };
-        Self::new(
-            builder.buffer,
-            TRANSACTIONAL | CONTROL,
-            1,
-            (timestamp, timestamp),
-            stamp,
-        )
+        Self::new(builder.buffer, CONTROL, 1, (timestamp, timestamp), stamp)
     }
 
     pub(crate) fn set_base_offset(&mut self, offset: u64) {
@@ -282,6 +307,7 @@ mod tests {
                 id: 7,
                 epoch: 2,
                 sequence: 5,
+                transactional: true,
             }))
             .unwrap();
         batch.set_base_offset(1 << 33);
@@ -421,6 +447,7 @@ mod tests {
                 id: 7,
                 epoch: 2,
                 sequence: 5,
+                transactional: true,
             }))
             .unwrap();
         batch.set_base_offset(42);

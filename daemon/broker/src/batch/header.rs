@@ -36,6 +36,7 @@ pub(crate) struct BatchHeader {
     pub(crate) max_timestamp: i64,
     pub(crate) producer_id: i64,
     pub(crate) producer_epoch: i16,
+    pub(crate) base_sequence: i32,
     pub(crate) count: u32,
 }
 
@@ -118,6 +119,7 @@ impl BatchHeader {
             max_timestamp: i64::from_be_bytes(field(bytes, 35)),
             producer_id: i64::from_be_bytes(field(bytes, 43)),
             producer_epoch: i16::from_be_bytes(field(bytes, 51)),
+            base_sequence: i32::from_be_bytes(field(bytes, 53)),
             count: count as u32,
         })
     }

@@ -13,6 +13,7 @@ use crate::batch::header::crc32c;
 use crate::disk::Disk;
 use crate::disk::durable_file::replace;
 use crate::error::{Error, Result};
+use crate::log::producers::ProducerLog;
 use crate::log::segment::SegmentName;
 use crate::log::transaction_state::{AbortedRange, Mark, OpenTransaction};
 
@@ -46,6 +47,9 @@ pub(crate) struct Checkpoint {
     /// The closed segments before `durable`.
     pub(crate) sealed: Vec<SealedSegment>,
     pub(crate) open: Vec<(i64, OpenTransaction)>,
+    /// The producers that number their batches.
+    #[serde(default)]
+    pub(crate) producers: Vec<(i64, ProducerLog)>,
     pub(crate) aborted: Vec<AbortedRange>,
 }
 

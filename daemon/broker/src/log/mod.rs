@@ -9,6 +9,7 @@ pub(crate) mod checkpoint;
 pub(crate) mod flusher;
 pub(crate) mod in_flight;
 pub(crate) mod index;
+pub(crate) mod producers;
 pub(crate) mod progress;
 pub(crate) mod read;
 pub(crate) mod ready_queue;
@@ -28,12 +29,14 @@ use parking_lot::{Mutex, MutexGuard, RwLock};
 use uuid::Uuid;
 
 use crate::batch::builder::SealedBatch;
-use crate::batch::header::Outcome;
+use crate::batch::compression::Compression;
+use crate::batch::header::{NO_PRODUCER, Outcome};
 use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::error::{Error, Result};
 use crate::log::checkpoint::SealedSegment;
 use crate::log::flusher::{Completion, Flusher};
 use crate::log::index::OffsetIndex;
+use crate::log::producers::Producers;
 use crate::log::progress::{Place, Progress};
 use crate::log::segment::{SegmentName, index_path, log_path};
 use crate::log::transaction_state::{AbortedRanges, BatchInfo, BatchKind, Mark, OpenTransactions};
@@ -90,6 +93,7 @@ pub(crate) struct LogState {
     /// What is written, on disk, acknowledged and waited for.
     pub(crate) progress: Progress<Mark, Completion>,
     pub(crate) open: OpenTransactions,
+    pub(crate) producers: Producers,
     /// Markers of decided transactions that found no space; written before anything else is.
     pub(crate) pending_markers: VecDeque<(i64, i16, Outcome)>,
     pub(crate) sync: SyncState,
@@ -137,20 +141,22 @@ pub(crate) struct Appended {
     pub(crate) base: u64,
     /// The offset after its last record.
     pub(crate) next: u64,
+    /// It was written before, there, and not again.
+    pub(crate) duplicate: bool,
 }
 
 impl Log {
     /// Writes a batch at the end; [`when_durable`](Self::when_durable) tells when it is on disk. `held` are the bytes
     /// of the in-flight budget it takes; on an error they are released.
     ///
+    /// A batch with a sequence is checked first; one that was written before is answered with where it is.
+    ///
     /// It is not queued for syncing yet, so that a transaction of many batches costs few syncs, unless much has
     /// gathered or somebody waits for the budget.
     pub(crate) fn append(self: &Arc<Self>, batch: &mut SealedBatch, held: usize) -> Result<Appended> {
         let mut state = self.state.lock();
-        let written = self
-            .write_pending_markers(&mut state)
-            .and_then(|()| self.write(&mut state, batch));
-        if written.is_err() {
+        let written = self.write_once(&mut state, batch);
+        if written.as_ref().map_or(true, |appended| appended.duplicate) {
             drop(state);
             self.flusher.in_flight.release(held);
             return written;
@@ -176,6 +182,25 @@ impl Log {
     /// The wall clock: milliseconds since 1970.
     pub(crate) fn now_ms(&self) -> i64 {
         self.flusher.clock.now_ms()
+    }
+
+    /// The codec the topic has for all batches; `None` leaves each as its producer made it.
+    pub(crate) fn compression(&self) -> Option<Compression> {
+        self.settings.read().compression.codec()
+    }
+
+    /// Writes a batch unless its sequence says that it is there.
+    fn write_once(&self, state: &mut LogState, batch: &mut SealedBatch) -> Result<Appended> {
+        self.readable(state.status)?;
+        if let Some(kept) = state.producers.check(&batch.producer, batch.count)? {
+            return Ok(Appended {
+                base: kept.base,
+                next: kept.next,
+                duplicate: true,
+            });
+        }
+        self.write_pending_markers(state)?;
+        self.write(state, batch)
     }
 
     /// Whether the log takes writes.
@@ -226,14 +251,21 @@ impl Log {
         let info = BatchInfo {
             producer_id: batch.producer.id,
             producer_epoch: batch.producer.epoch,
+            base_sequence: batch.producer.sequence,
+            last_offset_delta: batch.count - 1,
             kind,
         };
         if let Some(range) = state.open.follow(&info, mark) {
             self.aborted.write().0.push(range);
         }
+        if info.producer_id != NO_PRODUCER {
+            let end = state.end;
+            state.producers.follow(&info, mark.offset, end, self.now_ms());
+        }
         Ok(Appended {
             base: mark.offset,
             next: state.end,
+            duplicate: false,
         })
     }
 

@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::log::checkpoint::{Checkpoint, SealedSegment, Stored};
 use crate::log::flusher::Flusher;
 use crate::log::index::OffsetIndex;
+use crate::log::producers::Producers;
 use crate::log::progress::Progress;
 use crate::log::segment::{self, Scanner, SegmentName, index_path, log_path};
 use crate::log::transaction_state::{AbortedRanges, BatchInfo, BatchKind, Mark, OpenTransactions};
@@ -58,6 +59,7 @@ struct Opening<'a> {
     log_start: u64,
     sealed: Vec<SealedSegment>,
     open: OpenTransactions,
+    producers: Producers,
     aborted: AbortedRanges,
     quarantined: BTreeMap<SegmentName, Arc<str>>,
     /// Files that others stand for.
@@ -91,6 +93,7 @@ impl Log {
             log_start: 0,
             sealed: Vec::new(),
             open: OpenTransactions::default(),
+            producers: Producers::default(),
             aborted: AbortedRanges::default(),
             quarantined: BTreeMap::new(),
             superseded: Vec::new(),
@@ -121,6 +124,7 @@ impl Log {
             end,
             progress: Progress::new(durable, false),
             open: opening.open,
+            producers: opening.producers,
             pending_markers: std::collections::VecDeque::new(),
             sync,
             status: Status::Live,
@@ -176,6 +180,7 @@ impl Opening<'_> {
         };
         self.log_start = checkpoint.log_start;
         self.open = OpenTransactions(checkpoint.open.into_iter().collect());
+        self.producers = Producers::restore(checkpoint.producers);
         self.aborted = AbortedRanges(checkpoint.aborted);
         self.sealed = checkpoint.sealed;
         self.found.trusted = checkpoint.durable.offset;
@@ -391,6 +396,13 @@ impl Opening<'_> {
             if let Some(range) = self.open.follow(&info, mark) {
                 self.aborted.0.push(range);
             }
+            // Silent from now on at the earliest: the clock may have been another when it was written.
+            self.producers.follow(
+                &info,
+                header.base_offset,
+                header.next_offset(),
+                self.flusher.clock.now_ms(),
+            );
             if matches!(info.kind, BatchKind::Data) && header.producer_id != NO_PRODUCER {
                 self.found
                     .batches

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use tokio::sync::oneshot;
+
 use crate::disk::DiskFile;
 use crate::disk::durable_file::sync_dir;
 use crate::error::{Error, Result};
@@ -72,6 +74,17 @@ impl Log {
                 done(result);
             }
         }
+    }
+
+    /// Waits until everything before `offset` is durable.
+    pub(crate) async fn durable(self: &Arc<Self>, offset: u64) -> Result<()> {
+        let (done, durable) = oneshot::channel();
+        let told = move |result| {
+            // Nobody listens only if the future was dropped.
+            let _ = done.send(result);
+        };
+        self.when_durable(offset, Box::new(told));
+        durable.await.map_err(|_| Error::Closed)?
     }
 
     /// Syncs what was written so far and acknowledges it. Called by a flusher thread, or before those run.
@@ -157,6 +170,7 @@ impl Log {
                 .iter()
                 .map(|(id, open)| (*id, open.clone()))
                 .collect(),
+            producers: state.producers.entries(),
             aborted: self.aborted.read().0.clone(),
         };
         let obsolete = std::mem::take(&mut state.sync.obsolete);

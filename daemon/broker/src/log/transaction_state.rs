@@ -86,6 +86,9 @@ impl OpenTransactions {
 pub(crate) struct BatchInfo {
     pub(crate) producer_id: i64,
     pub(crate) producer_epoch: i16,
+    /// The sequence of the first record, −1 for none.
+    pub(crate) base_sequence: i32,
+    pub(crate) last_offset_delta: u32,
     pub(crate) kind: BatchKind,
 }
 
@@ -108,6 +111,8 @@ impl BatchInfo {
         Self {
             producer_id: header.producer_id,
             producer_epoch: header.producer_epoch,
+            base_sequence: header.base_sequence,
+            last_offset_delta: header.last_offset_delta,
             kind,
         }
     }
@@ -140,6 +145,8 @@ mod tests {
         BatchInfo {
             producer_id,
             producer_epoch: 0,
+            base_sequence: -1,
+            last_offset_delta: 0,
             kind,
         }
     }

@@ -27,18 +27,26 @@ pub(crate) const TRANSACTION_LOG: &str = "__transaction_state";
 
 /// Bytes after which what still holds is written again.
 const SNAPSHOT_BYTES: u64 = 4 << 20;
+/// Producer ids reserved at a time, as in Kafka.
+const ID_BLOCK: i64 = 1000;
 /// How many finished commits may wait for their markers to be durable before those are synced for it.
 const LAZY_MARKERS: usize = 256;
 
 pub(crate) struct TransactionLog {
     pub(crate) log: Arc<Log>,
     state: Mutex<State>,
+    /// Held while producer ids are reserved.
+    allocating: tokio::sync::Mutex<()>,
     snapshot_bytes: u64,
 }
 
 struct State {
     producers: BTreeMap<String, ProducerId>,
     next_producer_id: i64,
+    /// Ids below are durably gone: they may be used.
+    reserved_ids: i64,
+    /// Ids below are gone once the record that says so is durable.
+    promised_ids: i64,
     /// The commit records that still hold.
     commits: BTreeMap<TransactionKey, HeldCommit>,
     since_snapshot: u64,
@@ -91,6 +99,8 @@ impl TransactionLog {
         let state = State {
             producers: replayed.producers.clone(),
             next_producer_id: replayed.next_producer_id,
+            reserved_ids: 0,
+            promised_ids: 0,
             commits: BTreeMap::new(),
             since_snapshot: 0,
             prune_at: LAZY_MARKERS,
@@ -99,6 +109,7 @@ impl TransactionLog {
             Self {
                 log,
                 state: Mutex::new(state),
+                allocating: tokio::sync::Mutex::default(),
                 snapshot_bytes,
             },
             recovered,
@@ -119,27 +130,42 @@ impl TransactionLog {
         }
     }
 
-    /// Writes who the live instance of a producer is, and calls `done` once that is durable.
-    pub(crate) fn append_producer(
-        &self,
-        transactional_id: &str,
-        who: ProducerId,
-        done: Completion,
-    ) -> Result<()> {
+    /// A producer id nobody had, and nobody will have after a crash either: ids are taken from blocks, and a block is
+    /// durably gone before its first id is used.
+    pub(crate) async fn allocate_producer_id(&self) -> Result<i64> {
+        let _turn = self.allocating.lock().await;
+        loop {
+            let (until, record_end) = {
+                let mut state = self.state.lock();
+                if state.next_producer_id < state.reserved_ids {
+                    let id = state.next_producer_id;
+                    state.next_producer_id += 1;
+                    return Ok(id);
+                }
+                let next_producer_id = state.next_producer_id + ID_BLOCK;
+                let record = TransactionRecord::Ids { next_producer_id };
+                let record_end = self.append(&mut state, &[record.encode()])?;
+                state.promised_ids = next_producer_id;
+                self.snapshot_if_due(&mut state);
+                (next_producer_id, record_end)
+            };
+            self.log.durable(record_end).await?;
+            self.state.lock().reserved_ids = until;
+        }
+    }
+
+    /// Writes who the live instance of a producer is; answers the offset that must be durable.
+    pub(crate) fn append_producer(&self, transactional_id: &str, who: ProducerId) -> Result<u64> {
         let record = TransactionRecord::Producer {
             transactional_id: transactional_id.to_owned(),
             producer_id: who.id,
             epoch: who.epoch,
         };
-        let next = {
-            let mut state = self.state.lock();
-            let next = self.append(&mut state, &[record.encode()])?;
-            state.producers.insert(transactional_id.to_owned(), who);
-            self.snapshot_if_due(&mut state);
-            next
-        };
-        self.log.when_durable(next, done);
-        Ok(())
+        let mut state = self.state.lock();
+        let next = self.append(&mut state, &[record.encode()])?;
+        state.producers.insert(transactional_id.to_owned(), who);
+        self.snapshot_if_due(&mut state);
+        Ok(next)
     }
 
     /// Writes a commit record; answers the offset that must be durable.
@@ -230,7 +256,7 @@ impl TransactionLog {
         }
         state.prune();
         let reset = TransactionRecord::Reset {
-            next_producer_id: state.next_producer_id,
+            next_producer_id: state.next_producer_id.max(state.promised_ids),
         };
         let mut records = vec![reset.encode()];
         for (transactional_id, who) in &state.producers {
@@ -324,6 +350,9 @@ impl Replayed {
                         epoch,
                     },
                 );
+            }
+            TransactionRecord::Ids { next_producer_id } => {
+                self.next_producer_id = self.next_producer_id.max(next_producer_id);
             }
             TransactionRecord::Commit { key, partitions } => {
                 self.commits.insert(key, partitions);

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
-
 use crate::batch::builder::BatchBuilder;
 use crate::batch::header::Outcome;
 use crate::broker::Broker;
@@ -50,13 +48,8 @@ impl Producer {
                 reason: Arc::clone(reason),
             });
         }
-        let (done, durable) = oneshot::channel();
-        let told = move |result| {
-            // Nobody listens only if the future was dropped.
-            let _ = done.send(result);
-        };
-        transactions.append_producer(&entry.transactional_id, who, Box::new(told))?;
-        durable.await.map_err(|_| Error::Closed)??;
+        let next = transactions.append_producer(&entry.transactional_id, who)?;
+        transactions.log.durable(next).await?;
         drop(turn);
         Ok(Self { broker, entry, who })
     }
@@ -105,6 +98,7 @@ impl Transaction {
     /// [`Error::Fenced`], [`Error::UnknownTopic`], [`Error::DiskFull`] and others.
     pub async fn append(&mut self, topic: &str, partition: u32, batch: BatchBuilder) -> Result<()> {
         let log = self.broker.writable_log(topic, partition)?;
+        let batch = batch.pack(log.compression())?;
         let reserved = self.broker.reserve(batch.bytes()).await;
         let mut state = self.entry.state.lock();
         let id = &self.entry.transactional_id;
@@ -142,7 +136,7 @@ impl Transaction {
         let offsets = &self.broker.coordinator().offsets;
         let mut groups = offsets.lock();
         let (pending, transaction) = offsets.write(&mut groups, changes, batch, |log, batch| {
-            let (appended, transaction) = state.append(id, who, log, batch, reserved)?;
+            let (appended, transaction) = state.append(id, who, log, batch.pack(None)?, reserved)?;
             Ok((appended.base, transaction))
         })?;
         transaction.offsets.push(pending);

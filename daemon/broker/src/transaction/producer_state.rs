@@ -7,10 +7,11 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use crate::batch::builder::{BatchBuilder, ProducerStamp};
+use crate::batch::builder::{PackedBatch, ProducerStamp};
 use crate::error::{Error, Result};
 use crate::group::offsets::PendingOffsets;
 use crate::log::in_flight::Reserved;
+use crate::log::producers::sequence_after;
 use crate::log::{Appended, Log};
 use crate::transaction::log::ProducerId;
 use crate::transaction::record::{ListedBatch, TransactionKey};
@@ -164,7 +165,7 @@ impl ProducerState {
         transactional_id: &Arc<str>,
         (who, number): (ProducerId, u64),
         log: &Arc<Log>,
-        batch: BatchBuilder,
+        batch: PackedBatch,
         reserved: Reserved<'_>,
     ) -> Result<(Appended, &mut OngoingTransaction)> {
         self.check(transactional_id, who)?;
@@ -184,11 +185,11 @@ impl ProducerState {
             id: who.id,
             epoch: who.epoch,
             sequence: *sequence,
+            transactional: true,
         };
-        let mut sealed = batch.seal(Some(stamp))?;
+        let mut sealed = batch.stamp(Some(stamp));
         let appended = log.append(&mut sealed, reserved.hand_over())?;
-        // Sequences wrap at 2^31, as Kafka's do.
-        *sequence = ((i64::from(*sequence) + i64::from(sealed.count)) & i64::from(i32::MAX)) as i32;
+        *sequence = sequence_after(*sequence, sealed.count);
 
         let listed = ListedBatch {
             base: appended.base,

@@ -44,6 +44,9 @@ pub(crate) enum TransactionRecord {
     Abort {
         key: TransactionKey,
     },
+    Ids {
+        next_producer_id: i64,
+    },
 }
 
 impl TransactionRecord {
@@ -84,6 +87,10 @@ impl TransactionRecord {
                 out.push(3);
                 put_key(&mut out, key);
             }
+            Self::Ids { next_producer_id } => {
+                out.push(4);
+                out.extend_from_slice(&next_producer_id.to_be_bytes());
+            }
         }
         out
     }
@@ -116,6 +123,9 @@ impl TransactionRecord {
                 Self::Commit { key, partitions }
             }
             3 => Self::Abort { key: take_key(rest)? },
+            4 => Self::Ids {
+                next_producer_id: i64::from_be_bytes(take(rest)?),
+            },
             _ => return None,
         };
         rest.is_empty().then_some(record)
@@ -187,6 +197,9 @@ mod tests {
         };
         for record in [
             TransactionRecord::Reset { next_producer_id: 12 },
+            TransactionRecord::Ids {
+                next_producer_id: 2_000,
+            },
             TransactionRecord::Producer {
                 transactional_id: "connect-α".to_owned(),
                 producer_id: 1,
