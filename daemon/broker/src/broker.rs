@@ -196,6 +196,35 @@ impl Broker {
         })
     }
 
+    /// The first offset whose record has a timestamp at or after `timestamp`, milliseconds since 1970, among those below
+    /// the high watermark; `None` if there is none. Kafka's `ListOffsets`. Timestamps need not rise: records before that
+    /// offset are all earlier, records after it may be.
+    ///
+    /// ```
+    /// # use tidewater_broker::{BatchBuilder, Broker, BrokerOptions, Compression, TopicConfig};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tidewater_broker::Error> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let broker = Broker::open(BrokerOptions::new(dir.path().join("data")))?;
+    /// # broker.create_topic("orders", TopicConfig::new(1)).await?;
+    /// let mut batch = BatchBuilder::new(Compression::None);
+    /// for timestamp in [1_000, 3_000, 2_000, 4_000] {
+    ///     batch.push(timestamp, None, Some(b"order"), &[]);
+    /// }
+    /// broker.append("orders", 0, batch).await?;
+    /// assert_eq!(broker.offset_for_time("orders", 0, 1_500).await?, Some(1));
+    /// assert_eq!(broker.offset_for_time("orders", 0, 4_001).await?, None);
+    /// # broker.close().await
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::UnknownTopic`], [`Error::UnknownPartition`], [`Error::Corrupt`].
+    pub async fn offset_for_time(&self, topic: &str, partition: u32, timestamp: i64) -> Result<Option<u64>> {
+        self.check_open()?;
+        let log = self.log(topic, partition)?;
+        blocking(move || log.offset_for_time(timestamp, log.now().high.offset)).await
+    }
+
     /// Appends a batch outside any transaction, and returns the offset of its first record once it is durable
     /// (invariant 1). Waits for room among the bytes in flight first; dropped after that, the batch may be written.
     ///

@@ -284,10 +284,12 @@ pub enum Error {
         reason: Arc<str>,
     },
 
-    /// The batch is larger than any log takes.
-    #[error("a batch of {bytes} bytes is over the limit of {limit}; split it")]
+    /// The batch is larger than its topic takes (`max.message.bytes`), or than any does.
+    #[error(
+        "a batch of {bytes} bytes is over the limit of {limit}; split it, or raise max.message.bytes of the topic"
+    )]
     BatchTooLarge {
-        /// Its size, uncompressed.
+        /// Its size: as it is stored, or uncompressed where that is too large for any topic.
         bytes: usize,
         /// The largest size.
         limit: usize,

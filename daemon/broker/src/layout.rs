@@ -7,7 +7,7 @@
 //! topics/<topic id>.deleted/          a deleted topic whose files are not all removed yet
 //! topics/<topic id>/<partition>/
 //!     00000000000000000000.log        a segment: batches, one after the other; named by the offset of its first record
-//!     00000000000000000000.index      its sparse offset index
+//!     00000000000000000000.index      its sparse index by offset and time
 //!     00000000000000000000-1.log      a compacted segment: the number after the dash is its generation
 //!     00000000000000000000-1.index    its sparse offset index
 //!     00000000000000000000-2.cleaned  a compacted segment being written; removed at the next start
@@ -59,9 +59,18 @@
 //! | varint, bytes | length of the value and the value; −1 for none |
 //!
 //! # Indexes
-//! Entries of 8 bytes, Kafka's: offset − base offset of the segment (u32), byte position (u32), both rising. An entry
-//! for each batch that begins at least `index.interval.bytes` after the entry before, or after the segment's begin.
-//! Not synced; a missing, short or wrong index is rebuilt.
+//! Entries of 20 bytes:
+//!
+//! | bytes | |
+//! |---|---|
+//! | 0..4 | base offset of a batch − base offset of the segment |
+//! | 4..8 | byte position of the batch |
+//! | 8..16 | the greatest timestamp of the batches before it (i64) |
+//! | 16..20 | CRC-32C of the base offset of the segment (u64) and bytes 0 to 16 |
+//!
+//! Offsets and positions rise, timestamps do not fall. An entry for each batch that begins at least
+//! `index.interval.bytes` after the entry before, or after the segment's begin. Kafka's two files, for offsets and for
+//! times, in one. Not synced; a missing, short or wrong index is rebuilt.
 //!
 //! # Checkpoints
 //! CRC-32C of the rest as 8 hexadecimal digits, a newline, then JSON:
@@ -70,7 +79,8 @@
 //! |---|---|
 //! | `log_start` | the first offset kept |
 //! | `durable` | `{offset, segment, position}`: everything before is on disk |
-//! | `sealed` | the closed segments: `{base, next, size, generation}`, first offset, offset after the last, bytes, how often compacted |
+//! | `active` | `{max_timestamp, begun_ms}` of that segment, up to there: the greatest timestamp, when its first batch was written |
+//! | `sealed` | the closed segments: `{base, next, size, generation, max_timestamp, closed_ms}`: first offset, offset after the last, bytes, how often compacted, the greatest timestamp, when it was closed |
 //! | `open` | `[producer id, {epoch, first: {offset, segment, position}}]` for each transaction without marker |
 //! | `producers` | `[producer id, {epoch, last_ms, batches: [{first, last, base, next}]}]` for each producer that numbers its batches: the epoch, when it last wrote (milliseconds since 1970), and of its last five batches the sequence of the first and last record, the offset of the first and that after the last |
 //! | `aborted` | `{producer_id, first, last, stable}`, the fields of Kafka's transaction index |

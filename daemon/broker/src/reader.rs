@@ -26,6 +26,9 @@ pub enum Start {
     Earliest,
     /// After the last record visible to the reader's isolation.
     Latest,
+    /// At the first record whose timestamp is at or after this one, milliseconds since 1970; as [`Latest`](Self::Latest)
+    /// if there is none. Finding it reads the file on the calling thread.
+    Timestamp(i64),
 }
 
 impl From<u64> for Start {
@@ -92,6 +95,10 @@ impl Reader {
             Start::Offset(offset) => return self.seek(offset),
             Start::Earliest => now.log_start,
             Start::Latest => self.limit_in(&now),
+            Start::Timestamp(timestamp) => {
+                let limit = self.limit_in(&now);
+                self.log.offset_for_time(timestamp, limit)?.unwrap_or(limit)
+            }
         };
         self.cursor = None;
         Ok(())

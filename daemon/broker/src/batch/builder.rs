@@ -3,8 +3,8 @@
 use crate::batch::buffer_pool::WriteBuffer;
 use crate::batch::compression::Compression;
 use crate::batch::header::{
-    CONTROL, CRC_START, HEADER_BYTES, LENGTH_END, MAX_BATCH_BYTES, NO_PRODUCER, Outcome, TRANSACTIONAL,
-    crc32c,
+    CONTROL, CRC_START, HEADER_BYTES, LENGTH_END, LOG_APPEND_TIME, MAX_BATCH_BYTES, NO_PRODUCER, Outcome,
+    TRANSACTIONAL, crc32c,
 };
 use crate::batch::varint;
 use crate::error::{Error, Result};
@@ -252,12 +252,29 @@ impl SealedBatch {
         Self::new(builder.buffer, CONTROL, 1, (timestamp, timestamp), stamp)
     }
 
+    /// Gives all records the time of the append in place of their own, as Kafka does: by a bit and the greatest
+    /// timestamp in the header.
+    pub(crate) fn set_append_time(&mut self, now_ms: i64) {
+        self.attributes |= LOG_APPEND_TIME;
+        self.buffer[21..23].copy_from_slice(&self.attributes.to_be_bytes());
+        self.buffer[35..43].copy_from_slice(&now_ms.to_be_bytes());
+        self.crc = crc32c(&self.buffer[CRC_START..]);
+        self.buffer[17..21].copy_from_slice(&self.crc.to_be_bytes());
+    }
+
     pub(crate) fn set_base_offset(&mut self, offset: u64) {
         self.buffer[..8].copy_from_slice(&offset.to_be_bytes());
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.buffer
+    }
+
+    /// The greatest timestamp of its records, as the header has it.
+    pub(crate) fn max_timestamp(&self) -> i64 {
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(&self.buffer[35..43]);
+        i64::from_be_bytes(bytes)
     }
 
     pub(crate) fn is_control(&self) -> bool {

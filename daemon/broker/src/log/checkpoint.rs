@@ -26,8 +26,11 @@ pub(crate) struct SealedSegment {
     /// Its size in bytes.
     pub(crate) size: u64,
     /// How often it was compacted.
-    #[serde(default)]
     pub(crate) generation: u32,
+    /// The greatest timestamp in it, milliseconds since 1970.
+    pub(crate) max_timestamp: i64,
+    /// When it was closed, by the wall clock.
+    pub(crate) closed_ms: i64,
 }
 
 impl SealedSegment {
@@ -39,11 +42,22 @@ impl SealedSegment {
     }
 }
 
+/// The times of the segment that is written to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ActiveTimes {
+    /// The greatest timestamp in it, milliseconds since 1970.
+    pub(crate) max_timestamp: i64,
+    /// When its first batch was written, by the wall clock.
+    pub(crate) begun_ms: i64,
+}
+
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Checkpoint {
     pub(crate) log_start: u64,
     /// Everything before is on disk.
     pub(crate) durable: Mark,
+    /// What is known of the segment of `durable`, up to there.
+    pub(crate) active: ActiveTimes,
     /// The closed segments before `durable`.
     pub(crate) sealed: Vec<SealedSegment>,
     pub(crate) open: Vec<(i64, OpenTransaction)>,

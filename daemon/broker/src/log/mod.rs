@@ -16,6 +16,7 @@ pub(crate) mod ready_queue;
 pub(crate) mod recovery;
 pub(crate) mod segment;
 mod sync;
+mod time;
 pub(crate) mod transaction_state;
 pub(crate) mod transactions;
 pub(crate) mod visibility;
@@ -35,13 +36,13 @@ use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::error::{Error, Result};
 use crate::log::checkpoint::SealedSegment;
 use crate::log::flusher::{Completion, Flusher};
-use crate::log::index::OffsetIndex;
+use crate::log::index::SegmentIndex;
 use crate::log::producers::Producers;
 use crate::log::progress::{Place, Progress};
 use crate::log::segment::{SegmentName, index_path, log_path};
 use crate::log::transaction_state::{AbortedRanges, BatchInfo, BatchKind, Mark, OpenTransactions};
 use crate::log::visibility::{News, Visibility};
-use crate::topic_settings::TopicSettings;
+use crate::topic_settings::{TimestampType, TopicSettings};
 
 /// Unsynced bytes at which a log of open transactions is synced before they commit.
 const LAZY_BYTES: u64 = 1 << 20;
@@ -110,7 +111,9 @@ pub(crate) struct ActiveSegment {
     pub(crate) path: PathBuf,
     /// Its size, where the next batch goes.
     pub(crate) position: u64,
-    pub(crate) index: OffsetIndex,
+    /// When its first batch was written, by the wall clock.
+    pub(crate) begun_ms: i64,
+    pub(crate) index: SegmentIndex,
 }
 
 impl ActiveSegment {
@@ -154,6 +157,10 @@ impl Log {
     /// It is not queued for syncing yet, so that a transaction of many batches costs few syncs, unless much has
     /// gathered or somebody waits for the budget.
     pub(crate) fn append(self: &Arc<Self>, batch: &mut SealedBatch, held: usize) -> Result<Appended> {
+        if let Err(e) = self.admit(batch) {
+            self.flusher.in_flight.release(held);
+            return Err(e);
+        }
         let mut state = self.state.lock();
         let written = self.write_once(&mut state, batch);
         if written.as_ref().map_or(true, |appended| appended.duplicate) {
@@ -166,6 +173,22 @@ impl Log {
             self.schedule(&mut state);
         }
         written
+    }
+
+    /// Makes a batch what the settings of the topic say, or refuses it.
+    fn admit(&self, batch: &mut SealedBatch) -> Result<()> {
+        let settings = self.settings();
+        let bytes = batch.bytes().len();
+        if bytes > settings.max_message_bytes {
+            return Err(Error::BatchTooLarge {
+                bytes,
+                limit: settings.max_message_bytes,
+            });
+        }
+        if settings.timestamp_type == TimestampType::LogAppendTime {
+            batch.set_append_time(self.now_ms());
+        }
+        Ok(())
     }
 
     /// The settings in force.
@@ -228,7 +251,8 @@ impl Log {
     pub(crate) fn write(&self, state: &mut LogState, batch: &mut SealedBatch) -> Result<Appended> {
         self.writable(state)?;
         let bytes = batch.bytes().len() as u64;
-        if state.active.position > 0 && state.active.position + bytes > self.settings().segment_bytes {
+        let now = self.now_ms();
+        if state.active.position > 0 && self.roll_due(state, bytes, now) {
             self.roll(state)?;
         }
         let mark = state.end_mark();
@@ -236,7 +260,13 @@ impl Log {
         if let Err(e) = state.active.file.write_all_at(batch.bytes(), mark.position) {
             return Err(self.undo_write(state, e));
         }
-        state.active.index.note(mark.offset, mark.position);
+        state
+            .active
+            .index
+            .note(mark.offset, mark.position, batch.max_timestamp());
+        if mark.position == 0 {
+            state.active.begun_ms = now;
+        }
         state.active.position += bytes;
         state.end += u64::from(batch.count);
         let end = state.end_mark();
@@ -290,8 +320,18 @@ impl Log {
         }
     }
 
+    /// Whether the active segment is closed before `bytes` more are written, because it would grow too large or was
+    /// begun too long ago.
+    pub(crate) fn roll_due(&self, state: &mut LogState, bytes: u64, now_ms: i64) -> bool {
+        let settings = self.settings();
+        // A clock that was set back begins the count anew.
+        state.active.begun_ms = state.active.begun_ms.min(now_ms);
+        state.active.position + bytes > settings.segment_bytes
+            || now_ms - state.active.begun_ms >= settings.segment_ms
+    }
+
     /// Closes the active segment and begins the next.
-    fn roll(&self, state: &mut LogState) -> Result<()> {
+    pub(crate) fn roll(&self, state: &mut LogState) -> Result<()> {
         let base = state.end;
         let next = self.create_segment(base)?;
         let mut closed = std::mem::replace(&mut state.active, next);
@@ -307,6 +347,8 @@ impl Log {
             next: base,
             size: closed.position,
             generation: 0,
+            max_timestamp: closed.index.max_timestamp(),
+            closed_ms: self.now_ms(),
         });
         state.sync.closed_files.push((closed.file, closed.path));
         state.sync.dir_changed = true;
@@ -320,12 +362,13 @@ impl Log {
             .disk
             .open(&path, OpenMode::Empty)
             .map_err(|e| Error::write(self.disk.as_ref(), "create", &path, e))?;
-        let index = OffsetIndex::new(base, self.settings().index_interval_bytes);
+        let index = SegmentIndex::new(base, self.settings().index_interval_bytes);
         Ok(ActiveSegment {
             base,
             file,
             path,
             position: 0,
+            begun_ms: 0,
             index,
         })
     }

@@ -8,7 +8,7 @@ use crate::disk::DiskFile;
 use crate::error::{Error, Result};
 use crate::log::Log;
 use crate::log::checkpoint::SealedSegment;
-use crate::log::index::OffsetIndex;
+use crate::log::index::SegmentIndex;
 use crate::log::segment::{Scanner, SegmentName, header_at, index_path, log_path, open};
 
 /// Where a reader is: before the batch with base offset `expected`, at `position` of a segment.
@@ -22,54 +22,31 @@ pub(crate) struct Cursor {
 }
 
 /// The segment an offset is in.
-struct Found {
+struct Found<T> {
     name: SegmentName,
     /// The bytes that may be read.
     end: u64,
     path: PathBuf,
-    /// Of the active segment, its open file and the index entry for the offset.
-    active: Option<(Arc<dyn DiskFile>, (u64, u64))>,
+    /// Of the active segment, its open file and what was looked for in its index.
+    active: Option<(Arc<dyn DiskFile>, T)>,
 }
 
 impl Log {
     /// Finds the batch that holds `offset`, which must be below the high watermark.
     pub(crate) fn locate(&self, offset: u64) -> Result<Cursor> {
-        let mut found = self.find_segment(offset)?;
-        let (file, entry) = loop {
-            if let Some((file, entry)) = found.active {
-                break (file, Some(entry));
-            }
-            match open(self.disk.as_ref(), &found.path) {
-                Ok(file) => break (file, None),
-                Err(e) => {
-                    // It may have been replaced by a compacted one since it was found.
-                    let again = self.find_segment(offset)?;
-                    if again.name == found.name {
-                        return Err(e);
-                    }
-                    found = again;
-                }
-            }
-        };
-        let base = found.name.base;
-        let mut cursor = Cursor {
-            segment: found.name,
-            file,
-            path: found.path,
-            position: 0,
-            expected: base,
-        };
+        let (mut cursor, end, entry) = self.open_at(offset, |index| index.lookup(offset))?;
+        let base = cursor.segment.base;
         if offset == base {
             return Ok(cursor);
         }
         let (path, interval) = (
-            index_path(&self.dir, found.name),
+            index_path(&self.dir, cursor.segment),
             self.settings().index_interval_bytes,
         );
-        let load = || OffsetIndex::load(self.disk.as_ref(), &path, base, interval, found.end).lookup(offset);
+        let load = || SegmentIndex::load(self.disk.as_ref(), &path, base, interval, end).lookup(offset);
         let entry = entry.unwrap_or_else(load);
         if !self.walk(&mut cursor, entry, offset)? {
-            let rebuilt = self.rebuild_index(&cursor, found.end)?;
+            let rebuilt = self.rebuild_index(&cursor, end)?;
             if !self.walk(&mut cursor, rebuilt.lookup(offset), offset)? {
                 let reason = format!("offset {offset} is not where it must be");
                 return Err(self.corrupt(cursor.segment, &cursor.path, cursor.position, offset, &reason));
@@ -78,8 +55,51 @@ impl Log {
         Ok(cursor)
     }
 
-    fn find_segment(&self, offset: u64) -> Result<Found> {
+    /// Opens the segment of `offset`: a cursor at its first batch, and the bytes that may be read. Of the active
+    /// segment `look` takes what is wanted from the index, which is in memory.
+    pub(crate) fn open_at<T>(
+        &self,
+        offset: u64,
+        look: impl Fn(&SegmentIndex) -> T,
+    ) -> Result<(Cursor, u64, Option<T>)> {
+        let mut found = self.find_segment(offset, &look)?;
+        let (file, looked) = loop {
+            if let Some((file, looked)) = found.active {
+                break (file, Some(looked));
+            }
+            match open(self.disk.as_ref(), &found.path) {
+                Ok(file) => break (file, None),
+                Err(e) => {
+                    // It may have been replaced by a compacted one since it was found.
+                    let again = self.find_segment(offset, &look)?;
+                    if again.name == found.name {
+                        return Err(e);
+                    }
+                    found = again;
+                }
+            }
+        };
+        let cursor = Cursor {
+            segment: found.name,
+            file,
+            path: found.path,
+            position: 0,
+            expected: found.name.base,
+        };
+        Ok((cursor, found.end, looked))
+    }
+
+    fn find_segment<T>(&self, offset: u64, look: impl Fn(&SegmentIndex) -> T) -> Result<Found<T>> {
         let state = self.state.lock();
+        if offset < state.log_start {
+            return Err(Error::OffsetOutOfRange {
+                topic: self.id.topic.to_string(),
+                partition: self.id.partition,
+                offset,
+                log_start: state.log_start,
+                end: self.now().high.offset,
+            });
+        }
         let sealed = state
             .sealed
             .get(state.sealed.partition_point(|s| s.next <= offset));
@@ -96,7 +116,7 @@ impl Log {
                 active: None,
             },
             None if offset >= name.base => {
-                let active = Some((Arc::clone(&state.active.file), state.active.index.lookup(offset)));
+                let active = Some((Arc::clone(&state.active.file), look(&state.active.index)));
                 Found {
                     name,
                     end: state.active.position,
@@ -140,14 +160,14 @@ impl Log {
     }
 
     /// Makes the index of a segment again, and stores it.
-    fn rebuild_index(&self, cursor: &Cursor, end: u64) -> Result<OffsetIndex> {
+    pub(crate) fn rebuild_index(&self, cursor: &Cursor, end: u64) -> Result<SegmentIndex> {
         tracing::info!(path = %cursor.path.display(), "rebuilding the offset index");
         let path = index_path(&self.dir, cursor.segment);
-        let mut index = OffsetIndex::new(cursor.segment.base, self.settings().index_interval_bytes);
+        let mut index = SegmentIndex::new(cursor.segment.base, self.settings().index_interval_bytes);
         let mut scanner = Scanner::new(cursor.file.as_ref(), 0, end, cursor.segment.base);
         while let Some(batch) = scanner.next().map_err(|e| Error::io("read", &cursor.path, e))? {
             match batch {
-                Ok((position, header)) => index.note(header.base_offset, position),
+                Ok((position, header)) => index.note(header.base_offset, position, header.max_timestamp),
                 // What lies behind the damage is found by walking, or reported when it is read.
                 Err(_) => break,
             }
@@ -191,6 +211,11 @@ impl Log {
             cursor.expected,
             &defect.to_string(),
         )
+    }
+
+    /// An offset that is not where index and segment say, although both were read afresh.
+    pub(crate) fn out_of_place(&self, offset: u64) -> Error {
+        self.damage(&self.dir, 0, offset, "the offset is not where it must be".into())
     }
 
     fn damage(&self, path: &Path, position: u64, offset: u64, reason: Arc<str>) -> Error {

@@ -17,9 +17,9 @@ use crate::batch::header::NO_PRODUCER;
 use crate::disk::durable_file::{create_dir, sync_dir};
 use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::error::{Error, Result};
-use crate::log::checkpoint::{Checkpoint, SealedSegment, Stored};
+use crate::log::checkpoint::{ActiveTimes, Checkpoint, SealedSegment, Stored};
 use crate::log::flusher::Flusher;
-use crate::log::index::OffsetIndex;
+use crate::log::index::{NO_TIMESTAMP, SegmentIndex};
 use crate::log::producers::Producers;
 use crate::log::progress::Progress;
 use crate::log::segment::{self, Scanner, SegmentName, index_path, log_path};
@@ -58,6 +58,8 @@ struct Opening<'a> {
     flusher: &'a Flusher,
     log_start: u64,
     sealed: Vec<SealedSegment>,
+    /// Of the segment of the checkpoint's end, up to there.
+    active: ActiveTimes,
     open: OpenTransactions,
     producers: Producers,
     aborted: AbortedRanges,
@@ -92,6 +94,10 @@ impl Log {
             flusher,
             log_start: 0,
             sealed: Vec::new(),
+            active: ActiveTimes {
+                max_timestamp: NO_TIMESTAMP,
+                begun_ms: flusher.clock.now_ms(),
+            },
             open: OpenTransactions::default(),
             producers: Producers::default(),
             aborted: AbortedRanges::default(),
@@ -183,6 +189,7 @@ impl Opening<'_> {
         self.producers = Producers::restore(checkpoint.producers);
         self.aborted = AbortedRanges(checkpoint.aborted);
         self.sealed = checkpoint.sealed;
+        self.active = checkpoint.active;
         self.found.trusted = checkpoint.durable.offset;
         for sealed in self.sealed.clone() {
             let size = self.disk.size(&log_path(&self.dir, sealed.name())).ok();
@@ -223,6 +230,8 @@ impl Opening<'_> {
             next,
             size: start.position,
             generation: 0,
+            max_timestamp: self.active.max_timestamp,
+            closed_ms: self.flusher.clock.now_ms(),
         });
         Ok((
             todo,
@@ -345,13 +354,14 @@ impl Opening<'_> {
             .disk
             .open(&path, OpenMode::Empty)
             .map_err(|e| Error::write(self.disk.as_ref(), "create", &path, e))?;
-        let index = OffsetIndex::new(expected, self.settings.index_interval_bytes);
+        let index = SegmentIndex::new(expected, self.settings.index_interval_bytes);
         Ok((
             ActiveSegment {
                 base: expected,
                 file,
                 path,
                 position: 0,
+                begun_ms: 0,
                 index,
             },
             expected,
@@ -365,16 +375,14 @@ impl Opening<'_> {
         let file = segment::open(self.disk.as_ref(), &path)?;
         let read_failed = |e| Error::io("read", &path, e);
         let size = file.size().map_err(read_failed)?;
-        let mut index = if from > 0 {
-            OffsetIndex::load(
-                self.disk.as_ref(),
-                &index_path(&self.dir, name),
-                base,
-                self.settings.index_interval_bytes,
-                from,
-            )
+        let interval = self.settings.index_interval_bytes;
+        let (mut index, begun_ms) = if from > 0 {
+            let path = index_path(&self.dir, name);
+            let mut index = SegmentIndex::load(self.disk.as_ref(), &path, base, interval, from);
+            index.set_max_timestamp(self.active.max_timestamp);
+            (index, self.active.begun_ms)
         } else {
-            OffsetIndex::new(base, self.settings.index_interval_bytes)
+            (SegmentIndex::new(base, interval), self.flusher.clock.now_ms())
         };
         let mut scanner = Scanner::new(file.as_ref(), from, size, expected);
         let mut defect = None;
@@ -386,7 +394,7 @@ impl Opening<'_> {
                     break;
                 }
             };
-            index.note(header.base_offset, position);
+            index.note(header.base_offset, position, header.max_timestamp);
             let info = BatchInfo::of(&header, scanner.batch());
             let mark = Mark {
                 offset: header.base_offset,
@@ -422,6 +430,7 @@ impl Opening<'_> {
                 file,
                 path,
                 position,
+                begun_ms,
                 index,
             },
             end,
@@ -435,6 +444,8 @@ impl Opening<'_> {
             next,
             size: closed.position,
             generation,
+            max_timestamp: closed.index.max_timestamp(),
+            closed_ms: self.flusher.clock.now_ms(),
         };
         let path = index_path(&self.dir, sealed.name());
         if let Err(e) = closed.index.store(self.disk.as_ref(), &path) {

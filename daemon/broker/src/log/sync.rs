@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use crate::disk::DiskFile;
 use crate::disk::durable_file::sync_dir;
 use crate::error::{Error, Result};
-use crate::log::checkpoint::Checkpoint;
+use crate::log::checkpoint::{ActiveTimes, Checkpoint};
 use crate::log::flusher::Completion;
 use crate::log::progress::Wait;
 use crate::log::segment::{self, SegmentName, index_path};
@@ -163,6 +163,10 @@ impl Log {
         let checkpoint = Checkpoint {
             log_start: state.log_start,
             durable: target,
+            active: ActiveTimes {
+                max_timestamp: state.active.index.max_timestamp(),
+                begun_ms: state.active.begun_ms,
+            },
             sealed: state.sealed.clone(),
             open: state
                 .open
