@@ -232,7 +232,7 @@ impl Broker {
     /// [`Error::UnknownTopic`], [`Error::DiskFull`], [`Error::LogFailed`] and others.
     pub async fn append(&self, topic: &str, partition: u32, batch: BatchBuilder) -> Result<u64> {
         let log = self.writable_log(topic, partition)?;
-        let reserved = self.reserve(batch.bytes()).await;
+        let reserved = self.reserve(&log, batch.bytes()).await;
         let mut sealed = batch.pack(log.compression())?.stamp(None);
         let appended = log.append(&mut sealed, reserved.hand_over())?;
         drop(sealed);
@@ -372,8 +372,12 @@ impl Broker {
         self.log(topic, partition)
     }
 
-    /// Takes room among the bytes in flight (invariant 6).
-    pub(crate) async fn reserve(&self, bytes: usize) -> Reserved<'_> {
+    /// Takes room among the bytes in flight (invariant 6). What is not to be synced takes none: the operating system
+    /// bounds that, and slows down who writes too fast for it.
+    pub(crate) async fn reserve(&self, log: &Log, bytes: usize) -> Reserved<'_> {
+        if !log.syncs() {
+            return self.shared.flusher.in_flight.nothing();
+        }
         let flush = || {
             for log in self.shared.logs() {
                 log.schedule_if_holding();

@@ -141,7 +141,7 @@ impl Broker {
         }
         let log = self.writable_log(topic, partition)?;
         let batch = batch.pack(log.compression())?;
-        let reserved = self.reserve(batch.bytes()).await;
+        let reserved = self.reserve(&log, batch.bytes()).await;
         let mut batch = batch.stamp(Some(ProducerStamp {
             id: sequence.producer_id,
             epoch: sequence.epoch,
@@ -219,7 +219,7 @@ impl PreparedBatch {
         let appended = if let Some((_, appended)) = self.written.as_ref().filter(here) {
             *appended
         } else {
-            let reserved = broker.reserve(self.batch.bytes().len()).await;
+            let reserved = broker.reserve(&log, self.batch.bytes().len()).await;
             let mut next = self.next_sequence.lock();
             if !self.numbered {
                 self.batch.set_sequence(*next);

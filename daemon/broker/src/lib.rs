@@ -98,6 +98,6 @@ pub use reader_set::{PartitionError, ReaderSet};
 pub use recovery_report::{PartitionRecovery, RecoveryAction, RecoveryReport};
 pub use topic::{GROUP_OFFSETS_TOPIC, TopicInfo};
 pub use topic_partition::TopicPartition;
-pub use topic_settings::{Setting, SettingSource};
+pub use topic_settings::{Durability, Setting, SettingSource};
 pub use transaction::commit::{Committed, CommittedPartition};
 pub use transaction::producer::{Producer, Transaction};

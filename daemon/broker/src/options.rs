@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::batch::header::MAX_BATCH_BYTES;
 use crate::error::{Error, Result};
-use crate::topic_settings::TopicSettings;
+use crate::topic_settings::{Durability, TopicSettings};
 
 /// The largest segment: positions in an index have 32 bits.
 pub(crate) const MAX_SEGMENT_BYTES: u64 = 2 << 30;
@@ -16,9 +16,8 @@ pub(crate) const MAX_SEGMENT_BYTES: u64 = 2 << 30;
 pub struct BrokerOptions {
     /// The directory everything is kept in; created if missing, locked while open.
     pub data_dir: PathBuf,
-    /// Whether writes are acknowledged only after `fdatasync` (default `true`). With `false` they survive a crash of
-    /// the process, not one of the machine.
-    pub fsync: bool,
+    /// When writes are acknowledged (default [`Durability::Fsync`]). A topic's setting `durability` goes before it.
+    pub durability: Durability,
     /// Size in bytes at which a segment is closed and the next begun (default 128 MiB, at most 2 GiB). A topic's
     /// setting `segment.bytes` goes before it.
     pub segment_bytes: u64,
@@ -51,7 +50,7 @@ impl BrokerOptions {
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
         Self {
             data_dir: data_dir.into(),
-            fsync: true,
+            durability: Durability::Fsync,
             segment_bytes: 128 << 20,
             index_interval_bytes: 16 << 10,
             checkpoint_bytes: 16 << 20,

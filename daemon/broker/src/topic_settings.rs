@@ -77,12 +77,14 @@ pub(crate) enum TimestampType {
     LogAppendTime,
 }
 
-/// `durability`: when a write is acknowledged.
+/// `durability`: when a write is acknowledged, and visible to readers (invariant 1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Durability {
-    /// When it is on disk.
+pub enum Durability {
+    /// Once it is on disk (`fdatasync`, one for all that wait): it survives a power failure.
     Fsync,
-    /// When the operating system has it.
+    /// Once the operating system has it: it survives the end of the process, not that of the machine, which may take
+    /// up to [`checkpoint_bytes`](crate::BrokerOptions::checkpoint_bytes) of each partition with it, also the part
+    /// of a committed transaction that is there.
     Os,
 }
 
@@ -228,7 +230,7 @@ impl TopicSettings {
             },
             compression: CompressionType::Producer,
             delete_retention_ms: 86_400_000,
-            durability: Durability::Fsync,
+            durability: options.durability,
             index_interval_bytes: options.index_interval_bytes,
             max_message_bytes: options.max_message_bytes,
             timestamp_type: TimestampType::CreateTime,
@@ -260,7 +262,7 @@ impl TopicSettings {
                 compact: false,
             },
             compression: CompressionType::Producer,
-            durability: Durability::Fsync,
+            durability: options.durability,
             max_message_bytes: MAX_BATCH_BYTES,
             timestamp_type: TimestampType::CreateTime,
             segment_bytes,

@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use support::{options, read};
 use tidewater_broker::{
-    BatchBuilder, Broker, BrokerOptions, Compression, Isolation, Producer, TopicConfig, Transaction,
+    BatchBuilder, Broker, BrokerOptions, Compression, Durability, Isolation, Producer, TopicConfig,
+    Transaction,
 };
 
 const PARTITIONS: u32 = 3;
@@ -326,7 +327,7 @@ async fn run(steps: Vec<Step>) {
         segment_bytes: 900,
         index_interval_bytes: 150,
         checkpoint_bytes: 700,
-        fsync: false,
+        durability: Durability::Os,
         ..options(&dir)
     };
     let broker = Broker::open(options.clone()).unwrap();

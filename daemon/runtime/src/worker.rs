@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tidewater_broker::BrokerOptions;
+use tidewater_broker::{BrokerOptions, Durability};
 use tidewater_plugin_host::PluginRegistry;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -50,7 +50,7 @@ impl Worker {
     /// Opens the log, which recovers it where needed, and reads the state kept in it.
     pub async fn start(config: &WorkerConfig, registry: Arc<PluginRegistry>) -> Result<Self> {
         let mut options = BrokerOptions::new(&config.data_dir);
-        options.fsync = config.fsync;
+        options.durability = if config.fsync { Durability::Fsync } else { Durability::Os };
         options.segment_bytes = config.segment_bytes;
         let log = tokio::task::spawn_blocking(move || tidewater_broker::Broker::open(options)).await;
         let log = log.map_err(|error| Error::State(format!("opening the log panicked: {error}")))?;

@@ -4,6 +4,7 @@
 mod crash_disk;
 mod crash_ledger;
 mod crash_workload;
+mod durability;
 mod failed_disk;
 mod memory_disk;
 mod power_failure;

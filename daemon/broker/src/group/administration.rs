@@ -49,7 +49,7 @@ impl Broker {
         let limit = self.shared.options.offset_metadata_max_bytes;
         let changes = offset_record::changes(group, offsets, now, limit)?;
         let batch = offset_record::encode(&changes, now)?;
-        let reserved = self.reserve(batch.bytes()).await;
+        let reserved = self.reserve(&self.coordinator().offsets.log, batch.bytes()).await;
         let offsets = &self.coordinator().offsets;
         let (pending, next) = {
             let mut groups = offsets.lock();

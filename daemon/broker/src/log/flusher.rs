@@ -26,8 +26,6 @@ pub(crate) struct Flusher {
     threads: Mutex<Vec<JoinHandle<()>>>,
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) clock: Arc<dyn Clock>,
-    /// Whether files are synced at all.
-    pub(crate) fsync: bool,
     /// Bytes a log takes between two checkpoints.
     pub(crate) checkpoint_bytes: u64,
     pub(crate) in_flight: InFlight,
@@ -40,7 +38,6 @@ impl Flusher {
             threads: Mutex::default(),
             disk: environment.disk,
             clock: environment.clock,
-            fsync: options.fsync,
             checkpoint_bytes: options.checkpoint_bytes,
             in_flight: InFlight::new(options.in_flight_bytes),
         })

@@ -46,6 +46,14 @@ impl InFlight {
         Reserved { budget: self, bytes }
     }
 
+    /// No bytes.
+    pub(crate) fn nothing(&self) -> Reserved<'_> {
+        Reserved {
+            budget: self,
+            bytes: 0,
+        }
+    }
+
     /// Bytes nobody holds.
     #[allow(dead_code, reason = "checked by tests")]
     pub(crate) fn free(&self) -> usize {

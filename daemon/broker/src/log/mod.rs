@@ -42,7 +42,7 @@ use crate::log::progress::{Place, Progress};
 use crate::log::segment::{SegmentName, index_path, log_path};
 use crate::log::transaction_state::{AbortedRanges, BatchInfo, BatchKind, Mark, OpenTransactions};
 use crate::log::visibility::{News, Visibility};
-use crate::topic_settings::{TimestampType, TopicSettings};
+use crate::topic_settings::{Durability, TimestampType, TopicSettings};
 
 /// Unsynced bytes at which a log of open transactions is synced before they commit.
 const LAZY_BYTES: u64 = 1 << 20;
@@ -169,9 +169,21 @@ impl Log {
             return written;
         }
         state.progress.hold(held);
-        if state.progress.unsynced() >= LAZY_BYTES || self.flusher.in_flight.contended() {
+        if !state.progress.when_written() {
+            if state.progress.unsynced() >= LAZY_BYTES || self.flusher.in_flight.contended() {
+                self.schedule(&mut state);
+            }
+            return written;
+        }
+        // Nobody waits for a sync: checkpoints alone ask for one, and what was taken from the budget before the setting
+        // was changed.
+        let due = state.sync.checkpoint_due || state.sync.since_checkpoint >= self.flusher.checkpoint_bytes;
+        if due && !state.sync.checkpointing || held > 0 && self.flusher.in_flight.contended() {
             self.schedule(&mut state);
         }
+        let news = self.publish(&state);
+        drop(state);
+        drop(news);
         written
     }
 
@@ -197,9 +209,20 @@ impl Log {
     }
 
     #[allow(dead_code, reason = "called where topics are altered")]
-    /// Other settings are in force from now on.
-    pub(crate) fn set_settings(&self, settings: Arc<TopicSettings>) {
+    /// Other settings are in force from now on. What was written before writes had to be on disk is synced now; nothing
+    /// is acknowledged under that rule before it is.
+    pub(crate) fn set_settings(self: &Arc<Self>, settings: Arc<TopicSettings>) {
+        let mut state = self.state.lock();
+        let when_written = settings.durability == Durability::Os;
+        let end = state.end_mark();
+        state.progress.set_when_written(when_written, end);
         *self.settings.write() = settings;
+        if !when_written && state.progress.unsynced() > 0 {
+            self.schedule(&mut state);
+        }
+        let news = self.publish(&state);
+        drop(state);
+        drop(news);
     }
 
     /// The wall clock: milliseconds since 1970.

@@ -93,13 +93,11 @@ impl<P: Place, C> Progress<P, C> {
     }
 
     /// Whether writes are acknowledged once written.
-    #[allow(dead_code, reason = "for topics that are not synced")]
     pub(crate) fn when_written(&self) -> bool {
         self.when_written
     }
 
     /// Changes when writes are acknowledged; `end` is the end of the log. What is acknowledged stays so.
-    #[allow(dead_code, reason = "for topics that are not synced")]
     pub(crate) fn set_when_written(&mut self, when_written: bool, end: P) {
         self.when_written = when_written;
         if when_written {
@@ -129,9 +127,19 @@ impl<P: Place, C> Progress<P, C> {
         !mem::replace(&mut self.queued, true) && !self.running
     }
 
+    /// Whether everything before `offset` is acknowledged, as the setting in force says.
+    pub(crate) fn is_acknowledged(&self, offset: u64) -> bool {
+        let reached = if self.when_written {
+            self.high
+        } else {
+            self.durable
+        };
+        reached.offset() >= offset
+    }
+
     /// Waits until everything before `offset` is acknowledged.
     pub(crate) fn wait(&mut self, offset: u64, done: C) -> Wait<C> {
-        if self.when_written && self.high.offset() >= offset {
+        if self.is_acknowledged(offset) {
             return Wait::Done(done);
         }
         self.wait_synced(offset, done)

@@ -15,7 +15,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::batch::header::NO_PRODUCER;
 use crate::disk::durable_file::{create_dir, sync_dir};
-use crate::disk::{Disk, DiskFile, OpenMode};
+use crate::disk::{Disk, OpenMode};
 use crate::error::{Error, Result};
 use crate::log::checkpoint::{ActiveTimes, Checkpoint, SealedSegment, Stored};
 use crate::log::flusher::Flusher;
@@ -27,7 +27,7 @@ use crate::log::transaction_state::{AbortedRanges, BatchInfo, BatchKind, Mark, O
 use crate::log::visibility::Visibility;
 use crate::log::{ActiveSegment, Log, LogId, LogState, Status, SyncState, Visible};
 use crate::recovery_report::RecoveryAction;
-use crate::topic_settings::TopicSettings;
+use crate::topic_settings::{Durability, TopicSettings};
 
 /// What opening a log found.
 #[derive(Debug)]
@@ -128,7 +128,7 @@ impl Log {
             active,
             log_start: opening.log_start,
             end,
-            progress: Progress::new(durable, false),
+            progress: Progress::new(durable, opening.settings.durability == Durability::Os),
             open: opening.open,
             producers: opening.producers,
             pending_markers: std::collections::VecDeque::new(),
@@ -261,14 +261,6 @@ impl Opening<'_> {
             segment::remove(self.disk.as_ref(), &self.dir, *name)?;
         }
         Ok(())
-    }
-
-    fn sync(&self, file: &dyn DiskFile) -> std::io::Result<()> {
-        if self.flusher.fsync {
-            file.sync_data()
-        } else {
-            Ok(())
-        }
     }
 
     fn quarantine_size(&mut self, name: SegmentName, size: Option<u64>, expected: u64) {
@@ -421,8 +413,7 @@ impl Opening<'_> {
         self.found.scanned_bytes += position - from;
         if position > from {
             // What was read may be in the page cache alone: it counts only once it is on disk.
-            self.sync(file.as_ref())
-                .map_err(|e| Error::io("sync", &path, e))?;
+            file.sync_data().map_err(|e| Error::io("sync", &path, e))?;
         }
         Ok(Scanned {
             segment: ActiveSegment {
@@ -459,7 +450,7 @@ impl Opening<'_> {
         segment
             .file
             .set_len(position)
-            .and_then(|()| self.sync(segment.file.as_ref()))
+            .and_then(|()| segment.file.sync_data())
             .map_err(|e| Error::io("cut the torn end of", &segment.path, e))?;
         let (file, bytes) = (segment.path.clone(), size - position);
         self.found.actions.push(RecoveryAction::TailCut {

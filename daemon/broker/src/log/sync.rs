@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use parking_lot::MutexGuard;
 use tokio::sync::oneshot;
 
 use crate::disk::DiskFile;
@@ -14,6 +15,7 @@ use crate::log::progress::Wait;
 use crate::log::segment::{self, SegmentName, index_path};
 use crate::log::transaction_state::Mark;
 use crate::log::{Log, LogState, Status};
+use crate::topic_settings::Durability;
 
 /// One sync: everything written to the log until it began.
 struct Job {
@@ -55,10 +57,33 @@ impl Log {
         }
     }
 
-    /// Calls `done` once everything before `offset` is durable; at once if it is. Call it with no lock held.
+    /// Calls `done` once everything before `offset` is as durable as the log's setting says; at once if it is. Call it
+    /// with no lock held.
     pub(crate) fn when_durable(self: &Arc<Self>, offset: u64, done: Completion) {
         let mut state = self.state.lock();
-        match state.progress.wait(offset, done) {
+        let wait = state.progress.wait(offset, done);
+        self.answer(state, wait);
+    }
+
+    /// As [`when_durable`](Self::when_durable), and on disk whatever the setting.
+    pub(crate) fn when_synced(self: &Arc<Self>, offset: u64, done: Completion) {
+        let mut state = self.state.lock();
+        let wait = state.progress.wait_synced(offset, done);
+        self.answer(state, wait);
+    }
+
+    /// Whether writes are acknowledged once they are on disk, and not before.
+    pub(crate) fn syncs(&self) -> bool {
+        self.settings().durability == Durability::Fsync
+    }
+
+    /// Everything before is on disk.
+    pub(crate) fn synced_to(&self) -> u64 {
+        self.state.lock().progress.durable().offset
+    }
+
+    fn answer(self: &Arc<Self>, state: MutexGuard<'_, LogState>, wait: Wait<Completion>) {
+        match wait {
             Wait::Kept(false) => {}
             Wait::Kept(true) => {
                 drop(state);
@@ -76,15 +101,27 @@ impl Log {
         }
     }
 
-    /// Waits until everything before `offset` is durable.
+    /// Waits until everything before `offset` is as durable as the log's setting says.
     pub(crate) async fn durable(self: &Arc<Self>, offset: u64) -> Result<()> {
-        let (done, durable) = oneshot::channel();
+        if self.state.lock().progress.is_acknowledged(offset) {
+            return Ok(());
+        }
+        self.told(|done| self.when_durable(offset, done)).await
+    }
+
+    /// As [`durable`](Self::durable), and on disk whatever the setting.
+    pub(crate) async fn synced(self: &Arc<Self>, offset: u64) -> Result<()> {
+        self.told(|done| self.when_synced(offset, done)).await
+    }
+
+    async fn told(&self, when: impl FnOnce(Completion)) -> Result<()> {
+        let (done, result) = oneshot::channel();
         let told = move |result| {
             // Nobody listens only if the future was dropped.
             let _ = done.send(result);
         };
-        self.when_durable(offset, Box::new(told));
-        durable.await.map_err(|_| Error::Closed)?
+        when(Box::new(told));
+        result.await.map_err(|_| Error::Closed)?
     }
 
     /// Syncs what was written so far and acknowledges it. Called by a flusher thread, or before those run.
@@ -188,9 +225,7 @@ impl Log {
     /// Closed segments first: a segment is durable only if those before it are.
     fn run_sync(&self, job: &Job) -> Result<()> {
         for (file, path) in &job.files {
-            if self.flusher.fsync {
-                file.sync_data().map_err(|e| Error::io("sync", path, e))?;
-            }
+            file.sync_data().map_err(|e| Error::io("sync", path, e))?;
         }
         if job.sync_dir {
             sync_dir(self.disk.as_ref(), &self.dir)

@@ -27,6 +27,10 @@
 //!   producer, so a batch belongs to the transaction whose marker is the next of its producer.
 //! - *Group offsets* (invariant 2) are batches of the transaction like all others.
 //!
+//! Partitions whose `durability` is `os` are neither listed nor waited for: they have their part of a committed
+//! transaction unless the machine fails, and then whatever reached the disk of it. A crash of the process alone takes
+//! nothing from them, so there the rule holds for them as well.
+//!
 //! If a sync fails, the logs it concerns stop, and the rule might still come out as committed at the next start. An
 //! abort record settles that, if the transaction log still works; else the transaction stays undecided, invisible,
 //! until the broker is opened again ([`Error::CommitUnknown`]).
@@ -86,7 +90,7 @@ pub(crate) fn start(
     number: u64,
 ) -> Result<oneshot::Receiver<Result<Committed>>> {
     let (answer, receiver) = oneshot::channel();
-    let (transaction, record_end) = {
+    let (transaction, synced, record_end) = {
         let mut state = entry.state.lock();
         let transaction = state.take_open(&entry.transactional_id, who, number)?;
         if transaction.parts.is_empty() {
@@ -94,13 +98,15 @@ pub(crate) fn start(
             let _ = answer.send(Ok(Committed::default()));
             return Ok(receiver);
         }
+        // Asked once: a partition that is listed is waited for, also if its setting changes now.
+        let synced: Vec<bool> = transaction.parts.iter().map(|part| part.log.syncs()).collect();
         match coordinator
             .transactions
-            .append_commit(transaction.key, list(&transaction))
+            .append_commit(transaction.key, list(&transaction, &synced))
         {
             Ok(record_end) => {
                 state.phase = Phase::Committing;
-                (transaction, record_end)
+                (transaction, synced, record_end)
             }
             Err(e) => {
                 transaction.end(Outcome::Abort);
@@ -108,29 +114,40 @@ pub(crate) fn start(
             }
         }
     };
-    let mut waits: Vec<(Arc<Log>, u64)> = transaction
+    let parts = transaction
         .parts
         .iter()
-        .map(|part| (Arc::clone(&part.log), part.last + 1))
+        .zip(&synced)
+        .filter(|(_, synced)| **synced);
+    let mut waits: Vec<(Arc<Log>, u64)> = parts
+        .map(|(part, _)| (Arc::clone(&part.log), part.last + 1))
         .collect();
-    waits.push((Arc::clone(&coordinator.transactions.log), record_end));
+    let record = &coordinator.transactions.log;
+    // Where nothing of the transaction is synced, its record is as durable as the broker's own setting says.
+    if !waits.is_empty() || record.syncs() {
+        waits.push((Arc::clone(record), record_end));
+    }
 
     let round = Arc::new(Round {
-        left: AtomicUsize::new(waits.len()),
+        left: AtomicUsize::new(waits.len().max(1)),
         failure: Mutex::new(None),
         finish: Mutex::new(Some(finish(coordinator, entry, transaction, answer))),
     });
+    if waits.is_empty() {
+        round.arrive(Ok(()));
+    }
     for (log, offset) in waits {
         let round = Arc::clone(&round);
-        log.when_durable(offset, Box::new(move |result| round.arrive(result)));
+        log.when_synced(offset, Box::new(move |result| round.arrive(result)));
     }
     Ok(receiver)
 }
 
-/// What the commit record says: per partition where the transaction begins, and the batches that may not be durable.
-fn list(transaction: &OngoingTransaction) -> Vec<ListedPartition> {
-    let list_part = |part: &crate::transaction::producer_state::Part| {
-        let durable = part.log.now().high.offset;
+/// What the commit record says: per partition where the transaction begins, and the batches that may not be on disk, of
+/// partitions that are synced.
+fn list(transaction: &OngoingTransaction, synced: &[bool]) -> Vec<ListedPartition> {
+    let list_part = |(part, synced): (&crate::transaction::producer_state::Part, &bool)| {
+        let durable = if *synced { part.log.synced_to() } else { u64::MAX };
         ListedPartition {
             topic_id: part.log.id.topic_id,
             partition: part.log.id.partition,
@@ -143,7 +160,7 @@ fn list(transaction: &OngoingTransaction) -> Vec<ListedPartition> {
                 .collect(),
         }
     };
-    transaction.parts.iter().map(list_part).collect()
+    transaction.parts.iter().zip(synced).map(list_part).collect()
 }
 
 /// The syncs a commit waits for.

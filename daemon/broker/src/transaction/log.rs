@@ -149,7 +149,7 @@ impl TransactionLog {
                 self.snapshot_if_due(&mut state);
                 (next_producer_id, record_end)
             };
-            self.log.durable(record_end).await?;
+            self.log.synced(record_end).await?;
             self.state.lock().reserved_ids = until;
         }
     }
@@ -195,7 +195,7 @@ impl TransactionLog {
             written
         };
         match written {
-            Ok(next) => self.log.when_durable(next, done),
+            Ok(next) => self.log.when_synced(next, done),
             Err(e) => done(Err(e)),
         }
     }
@@ -281,7 +281,7 @@ impl TransactionLog {
                         log.drop_before(before);
                     }
                 };
-                self.log.when_durable(next, Box::new(drop_before));
+                self.log.when_synced(next, Box::new(drop_before));
             }
             Err(e) => tracing::warn!(error = %e, "the transaction log is not shortened yet"),
         }

@@ -49,7 +49,7 @@ impl Producer {
             });
         }
         let next = transactions.append_producer(&entry.transactional_id, who)?;
-        transactions.log.durable(next).await?;
+        transactions.log.synced(next).await?;
         drop(turn);
         Ok(Self { broker, entry, who })
     }
@@ -99,7 +99,7 @@ impl Transaction {
     pub async fn append(&mut self, topic: &str, partition: u32, batch: BatchBuilder) -> Result<()> {
         let log = self.broker.writable_log(topic, partition)?;
         let batch = batch.pack(log.compression())?;
-        let reserved = self.broker.reserve(batch.bytes()).await;
+        let reserved = self.broker.reserve(&log, batch.bytes()).await;
         let mut state = self.entry.state.lock();
         let id = &self.entry.transactional_id;
         state.append(id, (self.who, self.number), &log, batch, reserved)?;
@@ -130,7 +130,8 @@ impl Transaction {
         let limit = self.broker.shared.options.offset_metadata_max_bytes;
         let changes = offset_record::changes(group, offsets, now, limit)?;
         let batch = offset_record::encode(&changes, now)?;
-        let reserved = self.broker.reserve(batch.bytes()).await;
+        let offsets_log = &self.broker.coordinator().offsets.log;
+        let reserved = self.broker.reserve(offsets_log, batch.bytes()).await;
         let mut state = self.entry.state.lock();
         let (id, who) = (&self.entry.transactional_id, (self.who, self.number));
         let offsets = &self.broker.coordinator().offsets;

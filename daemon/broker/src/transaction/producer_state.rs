@@ -203,7 +203,7 @@ impl ProducerState {
         {
             Some(part) => {
                 if part.batches.len() >= MANY_BATCHES {
-                    let durable = log.now().high.offset;
+                    let durable = log.synced_to();
                     part.batches.retain(|batch| batch.last >= durable);
                 }
                 part.batches.push(listed);
