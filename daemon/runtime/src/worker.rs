@@ -50,7 +50,11 @@ impl Worker {
     /// Opens the log, which recovers it where needed, and reads the state kept in it.
     pub async fn start(config: &WorkerConfig, registry: Arc<PluginRegistry>) -> Result<Self> {
         let mut options = BrokerOptions::new(&config.data_dir);
-        options.durability = if config.fsync { Durability::Fsync } else { Durability::Os };
+        options.durability = if config.fsync {
+            Durability::Fsync
+        } else {
+            Durability::Os
+        };
         options.segment_bytes = config.segment_bytes;
         let log = tokio::task::spawn_blocking(move || tidewater_broker::Broker::open(options)).await;
         let log = log.map_err(|error| Error::State(format!("opening the log panicked: {error}")))?;
