@@ -7,6 +7,7 @@
 //!
 //! `TIDEWATER_CRASH_ROUNDS` sets how many moments of each workload are tried, `TIDEWATER_CRASH_SEED` the seed.
 
+use std::ops::RangeInclusive;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -74,16 +75,20 @@ fn acknowledgements(ledger: &Ledger) -> Vec<Moment> {
         .collect()
 }
 
-/// The moments to fail at, in order: half of them right after an acknowledgement.
-fn moments(ledger: &Ledger, end: Moment, count: usize, random: &mut Rng) -> Vec<Moment> {
+/// The moments to fail at, in order: right after an acknowledgement, right after a change of a name, or any other.
+fn moments(ledger: &Ledger, history: &[Event], count: usize, random: &mut Rng) -> Vec<Moment> {
     let told = acknowledgements(ledger);
+    let named = |event: &Event| matches!(event, Event::Renamed { .. } | Event::Removed { .. });
+    let named: Vec<_> = (1..)
+        .zip(history)
+        .filter(|(_, event)| named(event))
+        .map(|(after, _)| after)
+        .collect();
     let mut moments: Vec<_> = (0..count)
-        .map(|i| {
-            if i % 2 == 0 {
-                *random.choice(&told).unwrap()
-            } else {
-                random.usize(..=end)
-            }
+        .map(|i| match i % 4 {
+            0 | 1 => *random.choice(&told).unwrap(),
+            2 => *random.choice(&named).unwrap(),
+            _ => random.usize(..=history.len()),
         })
         .collect();
     moments.sort_unstable();
@@ -127,10 +132,18 @@ fn fail_and_go_on(replay: &Replay<'_>, at: Moment, ran: &Ran, seed: u64) {
     let broker = Broker::open_on(Arc::new(disk.clone()), options(1)).unwrap();
     let open_at = disk.now();
     opened.check(&broker, open_at);
-    if failed_at == 0 && random.u32(..4) > 0 {
+    drop(telling);
+    let (base, history) = disk.history();
+    let opening = Ran {
+        ledger: after,
+        base,
+        history,
+    };
+    fail_again(&opening, failed_at..=open_at, &mut random);
+    if !killed && random.u32(..4) > 0 {
         return;
     }
-    // It goes on, and the power fails once more: while it was opened, or later.
+    // It goes on, and the power fails once more.
     let workload = Workload {
         disk: disk.clone(),
         broker,
@@ -139,35 +152,33 @@ fn fail_and_go_on(replay: &Replay<'_>, at: Moment, ran: &Ran, seed: u64) {
         seed: random.u64(..),
         failures: None,
     };
-    let later = run(workload, 3, random.bool());
-    drop(telling);
+    let ledger = run(workload, 3, random.bool());
     let (base, history) = disk.history();
-    let mut replay = Replay::new(&base, &history);
-    let mut again: Vec<_> = (0..3)
-        .map(|i| {
-            let before = if i == 0 { open_at } else { history.len() };
-            random.usize(failed_at..=before)
-        })
-        .collect();
-    again.sort_unstable();
-    for at in again {
-        replay.advance(at);
-        let kept = *random.choice(&Kept::EACH).unwrap();
-        let disk = replay.power_failure(kept, &mut random);
-        let _telling = Telling {
-            what: if at < open_at {
-                "the power failed again while opening"
-            } else {
-                "the power failed again"
-            },
-            disk: Some(&disk),
-            history: &history[..at],
-            kept,
-        };
-        let broker = Broker::open_on(Arc::new(disk.clone()), options(1)).unwrap();
-        let ledger = if at < open_at { &after } else { &later };
-        ledger.restarted_at(at).check(&broker, disk.now());
-    }
+    let end = history.len();
+    let later = Ran {
+        ledger,
+        base,
+        history,
+    };
+    fail_again(&later, open_at..=end, &mut random);
+    fail_again(&later, open_at..=end, &mut random);
+}
+
+/// The power fails once more, at one of these moments.
+fn fail_again(ran: &Ran, moments: RangeInclusive<Moment>, random: &mut Rng) {
+    let at = random.usize(moments);
+    let mut replay = Replay::new(&ran.base, &ran.history);
+    replay.advance(at);
+    let kept = *random.choice(&Kept::EACH).unwrap();
+    let disk = replay.power_failure(kept, random);
+    let _telling = Telling {
+        what: "the power failed again",
+        disk: Some(&disk),
+        history: &ran.history[..at],
+        kept,
+    };
+    let broker = Broker::open_on(Arc::new(disk.clone()), options(1)).unwrap();
+    ran.ledger.restarted_at(at).check(&broker, disk.now());
 }
 
 fn fail_at_many_moments(seed: u64, flush_threads: usize) {
@@ -191,7 +202,7 @@ fn fail_at_many_moments(seed: u64, flush_threads: usize) {
     let (ledger, history) = (&ran.ledger, &ran.history);
     let mut replay = Replay::new(&ran.base, history);
     let rounds = from_env("TIDEWATER_CRASH_ROUNDS").map_or(ROUNDS, |rounds| rounds as usize);
-    for at in moments(ledger, history.len(), rounds, &mut random) {
+    for at in moments(ledger, history, rounds, &mut random) {
         replay.advance(at);
         let round = random.u64(..);
         let outcome = catch_unwind(AssertUnwindSafe(|| fail_and_go_on(&replay, at, &ran, round)));

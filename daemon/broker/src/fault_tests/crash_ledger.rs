@@ -31,10 +31,24 @@ pub(super) struct Transaction {
     pub(super) writer: u32,
     /// Rising with each transaction of the writer, also a group offset of it.
     pub(super) number: u64,
-    /// The values by partition, with the first offset once acknowledged.
-    pub(super) parts: BTreeMap<Place, (Vec<String>, u64)>,
+    pub(super) parts: Vec<Part>,
     /// `None` for one that was never to be committed.
     pub(super) claim: Option<Claim>,
+}
+
+/// A batch of a transaction.
+#[derive(Debug, Clone)]
+pub(super) struct Part {
+    pub(super) place: Place,
+    pub(super) values: Vec<String>,
+    /// Where it is, once known.
+    pub(super) base: Option<u64>,
+}
+
+impl Transaction {
+    fn values(&self) -> impl Iterator<Item = &String> {
+        self.parts.iter().flat_map(|part| &part.values)
+    }
 }
 
 /// A group offset outside transactions.
@@ -264,12 +278,9 @@ impl Ledger {
     /// Every value that was ever given to the broker.
     fn known(&self) -> HashSet<&str> {
         let appended = self.appends.iter().flat_map(|append| &append.values);
-        let parts = self
-            .transactions
-            .iter()
-            .flat_map(|transaction| transaction.parts.values());
+        let committed = self.transactions.iter().flat_map(Transaction::values);
         let gone = self.gone.iter().map(|(value, _)| value);
-        let values = appended.chain(parts.flat_map(|(values, _)| values)).chain(gone);
+        let values = appended.chain(committed).chain(gone);
         values.map(String::as_str).collect()
     }
 
@@ -327,20 +338,22 @@ impl Ledger {
     /// Each is whole or not there, the acknowledged ones are, and the writer's group offset is that of the last.
     fn check_transactions(&mut self, broker: &Broker, shown: &Shown, now: Moment) {
         let mut last: BTreeMap<u32, u64> = BTreeMap::new();
+        let mut gone = Vec::new();
         for transaction in &mut self.transactions {
             let what = format!(
                 "transaction {} of writer {}, {:?}",
                 transaction.number, transaction.writer, transaction.claim
             );
             let mut found = Vec::new();
-            for (place, (values, base)) in &mut transaction.parts {
-                let at = find(&shown.committed, place, values, &what);
+            for part in &mut transaction.parts {
+                let at = find(&shown.committed, &part.place, &part.values, &what);
                 if let Some(at) = at {
                     assert!(
-                        !transaction.claim.is_some_and(Claim::holds) || at == *base,
-                        "{what} moved in {place:?}"
+                        part.base.is_none_or(|base| base == at),
+                        "{what} moved in {:?}",
+                        part.place
                     );
-                    *base = at;
+                    part.base = Some(at);
                 }
                 found.push(at.is_some());
             }
@@ -368,10 +381,10 @@ impl Ledger {
                 "{what} is its offset alone"
             );
             if !shows {
-                let values = transaction.parts.values().flat_map(|(values, _)| values);
-                self.gone.extend(values.map(|value| (value.clone(), now)));
+                gone.extend(transaction.values().map(|value| (value.clone(), now)));
             }
         }
+        self.gone.extend(gone);
         self.transactions
             .retain(|transaction| transaction.claim.is_some_and(Claim::holds));
         for (writer, number) in last {

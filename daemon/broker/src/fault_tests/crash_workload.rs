@@ -1,13 +1,13 @@
 //! What the broker is asked to do while the disk is watched: a bit of everything, noted in the [`Ledger`].
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use fastrand::Rng;
 use parking_lot::Mutex;
 
 use super::crash_ledger::{
-    Append, Claim, GROUP, GroupOffset, Ledger, Place, Seen, TopicLife, Transaction, group,
+    Append, Claim, GROUP, GroupOffset, Ledger, Part, Place, Seen, TopicLife, Transaction, group,
 };
 use super::memory_disk::{MemoryDisk, Moment};
 use crate::{BatchBuilder, Broker, Compression, Error, Result, TopicConfig};
@@ -152,17 +152,19 @@ impl Workload {
             let Some(mut transaction) = self.ok(producer.begin()) else {
                 return;
             };
-            let mut parts: BTreeMap<Place, (Vec<String>, u64)> = BTreeMap::new();
-            for partition in 0..PARTITIONS {
-                if random.u32(..3) == 0 {
-                    continue;
-                }
-                let values = self.values(&format!("t{writer}-{number}-{partition}"), &mut random);
+            let mut parts = Vec::new();
+            for batch_number in 0..random.u32(1..6) {
+                let partition = random.u32(..PARTITIONS);
+                let values = self.values(&format!("t{writer}-{number}-{batch_number}"), &mut random);
                 let appended = transaction.append("t", partition, batch(&values)).await;
-                if self.ok(appended).is_none() {
-                    continue;
+                if self.ok(appended).is_some() {
+                    let place = ("t".to_owned(), partition);
+                    parts.push(Part {
+                        place,
+                        values,
+                        base: None,
+                    });
                 }
-                parts.insert(("t".to_owned(), partition), (values, 0));
                 if random.bool() {
                     tokio::task::yield_now().await;
                 }
@@ -200,8 +202,9 @@ impl Workload {
                     };
                     let now = self.now();
                     let entry = &mut self.ledger.lock().transactions[index];
-                    for part in committed.partitions {
-                        entry.parts.get_mut(&(part.topic, part.partition)).unwrap().1 = part.base_offset;
+                    for place in committed.partitions {
+                        let first = |part: &&mut Part| part.place == (place.topic.clone(), place.partition);
+                        entry.parts.iter_mut().find(first).unwrap().base = Some(place.base_offset);
                     }
                     entry.claim.as_mut().unwrap().acknowledged = Some(now);
                 }
