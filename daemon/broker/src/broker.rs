@@ -23,7 +23,8 @@ use crate::recovery_report::RecoveryReport;
 use crate::topic::{self, GROUP_OFFSETS_TOPIC, Topic, TopicInfo};
 use crate::topic_settings::TopicSettings;
 use crate::transaction::commit::Coordinator;
-use crate::transaction::producer::Producer;
+use crate::transaction::expiry::NextTimeout;
+use crate::transaction::producer::{Producer, ProducerOptions};
 use crate::transaction::producer_state::ProducerEntry;
 
 /// An open broker. Clones are handles to the same one; it is closed by [`close`](Self::close), or when the last
@@ -41,6 +42,7 @@ pub(crate) struct Shared {
     /// Held while a topic is created or deleted.
     pub(crate) catalog: Arc<tokio::sync::Mutex<()>>,
     pub(crate) producers: Mutex<HashMap<String, Arc<ProducerEntry>>>,
+    pub(crate) next_timeout: NextTimeout,
     pub(crate) recovery: RecoveryReport,
     /// The thread of short periodic work.
     pub(crate) keeper: Arc<Keeper>,
@@ -246,13 +248,27 @@ impl Broker {
     /// # Errors
     /// [`Error::CommitUnknown`], [`Error::DiskFull`], [`Error::LogFailed`].
     pub async fn producer(&self, transactional_id: &str) -> Result<Producer> {
+        let mut options = ProducerOptions::default();
+        let longest = self.shared.options.transaction_max_timeout;
+        options.transaction_timeout = options.transaction_timeout.min(longest);
+        self.producer_with(transactional_id, options).await
+    }
+
+    /// As [`producer`](Self::producer), with other options than the default ones.
+    ///
+    /// # Errors
+    /// [`Error::InvalidOption`] for a time-out of zero or above
+    /// [`BrokerOptions::transaction_max_timeout`]; and as [`producer`](Self::producer).
+    pub async fn producer_with(&self, transactional_id: &str, options: ProducerOptions) -> Result<Producer> {
         self.check_open()?;
+        options.validate(self.shared.options.transaction_max_timeout)?;
+        let now = self.shared.flusher.clock.monotonic();
         let entry = {
             let mut producers = self.shared.producers.lock();
-            let new = || Arc::new(ProducerEntry::new(transactional_id, None));
+            let new = || Arc::new(ProducerEntry::new(transactional_id, None, now));
             Arc::clone(producers.entry(transactional_id.to_owned()).or_insert_with(new))
         };
-        Producer::take_over(self.clone(), entry).await
+        Producer::take_over(self.clone(), entry, options).await
     }
 
     /// Reads a partition. `from` is a [`Start`] or an offset.

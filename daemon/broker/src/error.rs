@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::batch::compression::Compression;
 use crate::disk::Disk;
@@ -251,6 +252,17 @@ pub enum Error {
     TransactionOpen {
         /// The producer's transactional id.
         transactional_id: Arc<str>,
+    },
+
+    /// A transaction was aborted because it was open for longer than it may be.
+    #[error(
+        "the transaction of producer {transactional_id:?} was open for longer than {timeout:?} and was aborted: begin it again, with fewer records or a longer transaction_timeout"
+    )]
+    TransactionTimedOut {
+        /// The producer's transactional id.
+        transactional_id: Arc<str>,
+        /// How long it had.
+        timeout: Duration,
     },
 
     /// A transaction was used after it ended.

@@ -95,6 +95,7 @@
 //! | commit | 2 | transaction, partition count (u32), partitions |
 //! | abort | 3 | transaction: a commit record before does not count |
 //! | ids | 4 | next producer id (i64): those below are taken |
+//! | forget | 5 | transactional id (UTF-8, to the end), which expired |
 //!
 //! A transaction is producer id (i64), epoch (i16) and its number under that epoch (u64). A partition is topic id (16
 //! bytes), partition (u32), the transaction's first offset there (u64), batch count (u32), and for each batch that was

@@ -37,10 +37,11 @@
 //! The way of a record:
 //! - `batch_builder`, `varint`, `compression`, `snappy`, `buffer_pool`: records become a batch
 //! - `broker`: the public handle; `producer`, `producer_state`: transactional producers
+//! - `idempotent_producer`, `log/producers`: batches that are numbered, and the check that none is written twice
 //! - `log`: a partition; `log_sync`, `flusher`: syncing it and acknowledging; `checkpoint`, `offset_index`, `segment`:
 //!   its files
 //! - `commit`: committing a transaction, with the argument why one round of syncs is enough; `transaction_log`,
-//!   `transaction_record`: what is durable about it; `log_transactions`, `transaction_state`: what a partition knows
+//!   `transaction_record`: what is durable about it; `expiry`: time-outs; `description`: what is under way; `log_transactions`, `transaction_state`: what a partition knows
 //! - `group`: consumer groups; `offsets`, `offset_record`: what they have committed; `administration`: looking it up,
 //!   resetting and deleting it
 //! - `reader`, `log_read`, `fetched`, `record`, `batch`: from the file to the records
@@ -100,4 +101,5 @@ pub use topic::{GROUP_OFFSETS_TOPIC, TopicInfo};
 pub use topic_partition::TopicPartition;
 pub use topic_settings::{Durability, Setting, SettingSource};
 pub use transaction::commit::{Committed, CommittedPartition};
-pub use transaction::producer::{Producer, Transaction};
+pub use transaction::description::{TransactionInfo, TransactionState};
+pub use transaction::producer::{Producer, ProducerOptions, Transaction};

@@ -24,6 +24,7 @@ use crate::recovery_report::{PartitionRecovery, RecoveryAction, RecoveryReport};
 use crate::topic::{GROUP_OFFSETS_TOPIC, Topic, TopicInfo};
 use crate::topic_settings::TopicSettings;
 use crate::transaction::commit::Coordinator;
+use crate::transaction::expiry::NextTimeout;
 use crate::transaction::log::{TRANSACTION_LOG, TransactionLog};
 use crate::transaction::producer_state::ProducerEntry;
 use crate::transaction::recovery::{OpenedLogs, decide};
@@ -84,13 +85,17 @@ impl Broker {
         let producers = replayed.producers.iter().map(|(transactional_id, who)| {
             (
                 transactional_id.clone(),
-                Arc::new(ProducerEntry::new(transactional_id, Some(*who))),
+                Arc::new(ProducerEntry::new(
+                    transactional_id,
+                    Some(*who),
+                    flusher.clock.monotonic(),
+                )),
             )
         });
         let producers: HashMap<_, _> = producers.collect();
         flusher.start(options.flush_threads)?;
         recovery.elapsed = begun.elapsed();
-        Ok(Self::from_shared(Shared {
+        let broker = Self::from_shared(Shared {
             keeper: Keeper::new("log-keeper", Arc::clone(&flusher.clock)),
             cleaner: Keeper::new("log-cleaner", Arc::clone(&flusher.clock)),
             options,
@@ -102,10 +107,13 @@ impl Broker {
             topics: RwLock::new(topics),
             catalog: Arc::default(),
             producers: Mutex::new(producers),
+            next_timeout: NextTimeout::default(),
             recovery,
             closed: AtomicBool::new(false),
             data_dir: Mutex::new(Some(data_dir)),
-        }))
+        });
+        broker.shared.keep_producers()?;
+        Ok(broker)
     }
 }
 

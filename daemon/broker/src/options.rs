@@ -41,6 +41,16 @@ pub struct BrokerOptions {
     /// How often segments are looked at for being too old or too many (default 5 minutes, Kafka's
     /// `log.retention.check.interval.ms`).
     pub retention_check_interval: Duration,
+    /// How long partitions remember a producer that is silent (default 1 day, Kafka's `producer.id.expiration.ms`): for
+    /// that long a batch sent again is recognised. While it has a transaction open it is remembered in any case.
+    pub producer_id_expiration: Duration,
+    /// How long a transactional id is remembered that nobody uses (default `None`, for ever), counted from the last
+    /// start of the broker at the earliest. Kafka's `transactional.id.expiration.ms` has 7 days; an id costs a few
+    /// bytes, and a producer that was paused for months is fenced by its epoch as ever if it is kept.
+    pub transactional_id_expiration: Option<Duration>,
+    /// The longest [`ProducerOptions::transaction_timeout`](crate::ProducerOptions::transaction_timeout) a producer may
+    /// ask for (default 15 minutes, Kafka's `transaction.max.timeout.ms`).
+    pub transaction_max_timeout: Duration,
     /// Threads that sync files (default 4); more than one, so that the files of one transaction sync at once.
     pub flush_threads: usize,
 }
@@ -59,6 +69,9 @@ impl BrokerOptions {
             max_message_bytes: MAX_BATCH_BYTES,
             topic_defaults: BTreeMap::new(),
             retention_check_interval: Duration::from_mins(5),
+            producer_id_expiration: Duration::from_hours(24),
+            transactional_id_expiration: None,
+            transaction_max_timeout: Duration::from_mins(15),
             flush_threads: 4,
         }
     }
@@ -78,11 +91,27 @@ impl BrokerOptions {
                 allowed: "a number of bytes from 1 to 268435456",
             });
         }
-        if self.retention_check_interval.is_zero() {
+        let never_zero = [
+            ("retention_check_interval", Some(self.retention_check_interval)),
+            ("producer_id_expiration", Some(self.producer_id_expiration)),
+            ("transactional_id_expiration", self.transactional_id_expiration),
+            ("transaction_max_timeout", Some(self.transaction_max_timeout)),
+        ];
+        let zero = never_zero
+            .into_iter()
+            .find(|(_, time)| *time == Some(Duration::ZERO));
+        if let Some((name, _)) = zero {
             return Err(Error::InvalidOption {
-                name: "retention_check_interval",
+                name,
                 value: "0".to_owned(),
                 allowed: "a time above zero",
+            });
+        }
+        if self.transaction_max_timeout.as_millis() > i32::MAX.unsigned_abs().into() {
+            return Err(Error::InvalidOption {
+                name: "transaction_max_timeout",
+                value: format!("{:?}", self.transaction_max_timeout),
+                allowed: "a time of at most 2147483647 milliseconds",
             });
         }
         TopicSettings::of_broker(self)?;

@@ -155,7 +155,6 @@ impl Producers {
     }
 
     /// Forgets the producers that were silent since before `before_ms`, except those `keep` says yes to.
-    #[cfg_attr(not(test), expect(dead_code, reason = "nothing runs periodically yet"))]
     pub(crate) fn expire(&mut self, before_ms: i64, keep: impl Fn(i64) -> bool) {
         self.0.retain(|id, entry| entry.last_ms >= before_ms || keep(*id));
     }

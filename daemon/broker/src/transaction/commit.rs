@@ -105,7 +105,7 @@ pub(crate) fn start(
             .append_commit(transaction.key, list(&transaction, &synced))
         {
             Ok(record_end) => {
-                state.phase = Phase::Committing;
+                state.phase = Phase::Committing(transaction.underway());
                 (transaction, synced, record_end)
             }
             Err(e) => {
@@ -250,7 +250,7 @@ fn retract(
             failure
         } else {
             let reason: Arc<str> = failure.to_string().into();
-            state.phase = Phase::Undecided(Arc::clone(&reason));
+            state.phase = Phase::Undecided(Arc::clone(&reason), transaction.underway());
             for pending in std::mem::take(&mut transaction.offsets) {
                 pending.leave_undecided();
             }

@@ -168,6 +168,18 @@ impl TransactionLog {
         Ok(next)
     }
 
+    /// Writes that a transactional id is forgotten.
+    pub(crate) fn append_forget(&self, transactional_id: &str) -> Result<()> {
+        let record = TransactionRecord::Forget {
+            transactional_id: transactional_id.to_owned(),
+        };
+        let mut state = self.state.lock();
+        self.append(&mut state, &[record.encode()])?;
+        state.producers.remove(transactional_id);
+        self.snapshot_if_due(&mut state);
+        Ok(())
+    }
+
     /// Writes a commit record; answers the offset that must be durable.
     pub(crate) fn append_commit(&self, key: TransactionKey, partitions: Vec<ListedPartition>) -> Result<u64> {
         let record = TransactionRecord::Commit { key, partitions }.encode();
@@ -350,6 +362,9 @@ impl Replayed {
                         epoch,
                     },
                 );
+            }
+            TransactionRecord::Forget { transactional_id } => {
+                self.producers.remove(&transactional_id);
             }
             TransactionRecord::Ids { next_producer_id } => {
                 self.next_producer_id = self.next_producer_id.max(next_producer_id);

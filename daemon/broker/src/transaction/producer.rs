@@ -1,6 +1,7 @@
 //! Transactional producers: what a task writes becomes visible whole or not at all.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::batch::builder::BatchBuilder;
 use crate::batch::header::Outcome;
@@ -9,16 +10,49 @@ use crate::error::{Error, Result};
 use crate::group::offset_record::{self, OffsetCommit};
 use crate::transaction::commit::{self, Committed};
 use crate::transaction::log::ProducerId;
-use crate::transaction::producer_state::{Phase, ProducerEntry};
+use crate::transaction::producer_state::{Phase, ProducerEntry, Times};
 
 /// The live instance of a transactional id. [`Broker::producer`] makes the next one, which fences this.
 pub struct Producer {
     broker: Broker,
     entry: Arc<ProducerEntry>,
     who: ProducerId,
+    options: ProducerOptions,
 }
 
-/// A transaction under way. Dropped without [`commit`](Self::commit), it is aborted.
+/// What can be set for a [`Producer`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProducerOptions {
+    /// How long a transaction may stay open (default 60 seconds, at most
+    /// [`BrokerOptions::transaction_max_timeout`](crate::BrokerOptions::transaction_max_timeout)): then it is aborted,
+    /// and calls on it get [`Error::TransactionTimedOut`]. Kafka's `transaction.timeout.ms`. Counts from
+    /// [`begin`](Producer::begin) until its commit begins.
+    pub transaction_timeout: Duration,
+}
+
+impl Default for ProducerOptions {
+    fn default() -> Self {
+        Self {
+            transaction_timeout: Duration::from_mins(1),
+        }
+    }
+}
+
+impl ProducerOptions {
+    pub(crate) fn validate(&self, longest: Duration) -> Result<()> {
+        if self.transaction_timeout.is_zero() || self.transaction_timeout > longest {
+            return Err(Error::InvalidOption {
+                name: "transaction_timeout",
+                value: format!("{:?}", self.transaction_timeout),
+                allowed: "a time above zero, and at most the broker's transaction_max_timeout",
+            });
+        }
+        Ok(())
+    }
+}
+
+/// A transaction under way. Dropped without [`commit`](Self::commit), or open for longer than
+/// [`ProducerOptions::transaction_timeout`], it is aborted.
 pub struct Transaction {
     broker: Broker,
     entry: Arc<ProducerEntry>,
@@ -29,19 +63,23 @@ pub struct Transaction {
 impl Producer {
     /// Takes over from the instance before (invariant 9): fences it, ends its transaction, and makes the new epoch
     /// durable.
-    pub(crate) async fn take_over(broker: Broker, entry: Arc<ProducerEntry>) -> Result<Self> {
+    pub(crate) async fn take_over(
+        broker: Broker,
+        entry: Arc<ProducerEntry>,
+        options: ProducerOptions,
+    ) -> Result<Self> {
         let turn = entry.turn.lock().await;
         let transactions = &broker.coordinator().transactions;
         let who = {
             let mut state = entry.state.lock();
             let who = transactions.next_instance(state.who);
-            state.fence(who);
+            state.fence(who, broker.shared.flusher.clock.monotonic());
             who
         };
         // A commit that was under way when it was fenced comes to its end.
         entry.settle().await;
         entry.abort_open();
-        if let Phase::Undecided(reason) = &entry.state.lock().phase {
+        if let Phase::Undecided(reason, _) = &entry.state.lock().phase {
             let transactional_id = Arc::clone(&entry.transactional_id);
             return Err(Error::CommitUnknown {
                 transactional_id,
@@ -51,7 +89,12 @@ impl Producer {
         let next = transactions.append_producer(&entry.transactional_id, who)?;
         transactions.log.synced(next).await?;
         drop(turn);
-        Ok(Self { broker, entry, who })
+        Ok(Self {
+            broker,
+            entry,
+            who,
+            options,
+        })
     }
 
     /// The transactional id.
@@ -75,18 +118,25 @@ impl Producer {
     /// [`Error::Fenced`], [`Error::TransactionOpen`], [`Error::CommitUnknown`].
     pub fn begin(&self) -> Result<Transaction> {
         self.broker.check_open()?;
-        let number = self
-            .entry
-            .state
-            .lock()
-            .begin(&self.entry.transactional_id, self.who)?;
+        let timeout = self.options.transaction_timeout;
+        let clock = &self.broker.shared.flusher.clock;
+        let times = Times {
+            since_ms: clock.now_ms(),
+            timeout,
+            deadline: clock.monotonic() + timeout,
+        };
+        let id = &self.entry.transactional_id;
+        let number = self.entry.state.lock().begin(id, self.who, times)?;
         let (broker, entry) = (self.broker.clone(), Arc::clone(&self.entry));
-        Ok(Transaction {
+        let transaction = Transaction {
             broker,
             entry,
             who: self.who,
             number,
-        })
+        };
+        // If that fails the transaction is dropped, and so aborted.
+        self.broker.shared.watch_timeout(times.deadline)?;
+        Ok(transaction)
     }
 }
 
@@ -95,7 +145,7 @@ impl Transaction {
     /// transaction is as before the call; it can go on or be aborted.
     ///
     /// # Errors
-    /// [`Error::Fenced`], [`Error::UnknownTopic`], [`Error::DiskFull`] and others.
+    /// [`Error::Fenced`], [`Error::TransactionTimedOut`], [`Error::UnknownTopic`], [`Error::DiskFull`] and others.
     pub async fn append(&mut self, topic: &str, partition: u32, batch: BatchBuilder) -> Result<()> {
         let log = self.broker.writable_log(topic, partition)?;
         let batch = batch.pack(log.compression())?;
@@ -148,7 +198,8 @@ impl Transaction {
     /// nothing of it is, except for [`Error::CommitUnknown`]. Once polled it goes on to its end even if dropped.
     ///
     /// # Errors
-    /// [`Error::Fenced`], [`Error::DiskFull`], [`Error::LogFailed`], [`Error::CommitUnknown`] and others.
+    /// [`Error::Fenced`], [`Error::TransactionTimedOut`], [`Error::DiskFull`], [`Error::LogFailed`],
+    /// [`Error::CommitUnknown`] and others.
     pub async fn commit(self) -> Result<Committed> {
         let receiver = commit::start(self.broker.coordinator(), &self.entry, self.who, self.number)?;
         receiver.await.map_err(|_| Error::Closed)?
@@ -157,7 +208,7 @@ impl Transaction {
     /// Aborts: nothing of the transaction will ever be visible to readers of committed data.
     ///
     /// # Errors
-    /// [`Error::Fenced`] if a newer instance aborted it already.
+    /// [`Error::Fenced`] if a newer instance aborted it already, [`Error::TransactionTimedOut`].
     #[expect(
         clippy::unused_async,
         reason = "the signature is that of the other ways to end a transaction"

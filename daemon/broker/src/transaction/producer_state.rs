@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::batch::builder::{PackedBatch, ProducerStamp};
+use crate::batch::header::Outcome;
 use crate::error::{Error, Result};
 use crate::group::offsets::PendingOffsets;
 use crate::log::in_flight::Reserved;
@@ -33,6 +35,10 @@ pub(crate) struct ProducerState {
     pub(crate) who: Option<ProducerId>,
     pub(crate) next_number: u64,
     pub(crate) phase: Phase,
+    /// The number of the last transaction that was aborted because it took too long, and how long it had.
+    timed_out: Option<(u64, Duration)>,
+    /// When the producer last did something.
+    used: Instant,
     /// The next sequence number of the instance by partition.
     sequences: HashMap<(Uuid, u32), i32>,
 }
@@ -40,14 +46,32 @@ pub(crate) struct ProducerState {
 pub(crate) enum Phase {
     Idle,
     Open(OngoingTransaction),
-    Committing,
+    Committing(Underway),
     /// A commit failed in a way that only the next start can decide.
-    Undecided(Arc<str>),
+    Undecided(Arc<str>, Underway),
+}
+
+/// When a transaction began, and when it must have ended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Times {
+    /// Milliseconds since 1970.
+    pub(crate) since_ms: i64,
+    pub(crate) timeout: Duration,
+    pub(crate) deadline: Instant,
+}
+
+/// What is known of a transaction whose commit has begun.
+#[derive(Clone)]
+pub(crate) struct Underway {
+    pub(crate) key: TransactionKey,
+    pub(crate) times: Times,
+    pub(crate) logs: Vec<Arc<Log>>,
 }
 
 /// A transaction that has begun.
 pub(crate) struct OngoingTransaction {
     pub(crate) key: TransactionKey,
+    pub(crate) times: Times,
     pub(crate) parts: Vec<Part>,
     /// Void if the transaction is dropped before they are applied.
     pub(crate) offsets: Vec<PendingOffsets>,
@@ -63,7 +87,7 @@ pub(crate) struct Part {
 }
 
 impl ProducerEntry {
-    pub(crate) fn new(transactional_id: &str, who: Option<ProducerId>) -> Self {
+    pub(crate) fn new(transactional_id: &str, who: Option<ProducerId>, now: Instant) -> Self {
         Self {
             transactional_id: transactional_id.into(),
             turn: tokio::sync::Mutex::new(()),
@@ -71,6 +95,8 @@ impl ProducerEntry {
                 who,
                 next_number: 0,
                 phase: Phase::Idle,
+                timed_out: None,
+                used: now,
                 sequences: HashMap::new(),
             }),
             settled: Notify::new(),
@@ -84,18 +110,49 @@ impl ProducerEntry {
             tokio::pin!(settled);
             // Registered before looking, so that the notification cannot come in between.
             settled.as_mut().enable();
-            if !matches!(self.state.lock().phase, Phase::Committing) {
+            if !matches!(self.state.lock().phase, Phase::Committing(_)) {
                 return;
             }
             settled.await;
+        }
+    }
+
+    /// Aborts the transaction that is open, if its time is over; answers when it will be if it is not.
+    pub(crate) fn abort_if_overdue(&self, now: Instant) -> Option<Instant> {
+        let mut state = self.state.lock();
+        let Phase::Open(open) = &state.phase else {
+            return None;
+        };
+        let (times, number) = (open.times, open.key.number);
+        if times.deadline > now {
+            return Some(times.deadline);
+        }
+        if let Phase::Open(transaction) = std::mem::replace(&mut state.phase, Phase::Idle) {
+            tracing::warn!(transactional_id = %self.transactional_id, timeout = ?times.timeout,
+                "transaction aborted: it took too long");
+            state.timed_out = Some((number, times.timeout));
+            transaction.end(Outcome::Abort);
+        }
+        None
+    }
+}
+
+impl OngoingTransaction {
+    pub(crate) fn underway(&self) -> Underway {
+        Underway {
+            key: self.key,
+            times: self.times,
+            logs: self.parts.iter().map(|part| Arc::clone(&part.log)).collect(),
         }
     }
 }
 
 impl ProducerState {
     /// From now on `who` is the live instance, and every call of an older one fails (invariant 9).
-    pub(crate) fn fence(&mut self, who: ProducerId) {
+    pub(crate) fn fence(&mut self, who: ProducerId, now: Instant) {
         self.who = Some(who);
+        self.used = now;
+        self.timed_out = None;
         self.next_number = 0;
         self.sequences.clear();
     }
@@ -111,14 +168,36 @@ impl ProducerState {
         }
     }
 
+    /// Whether the producer did nothing for so long, and has nothing under way.
+    pub(crate) fn unused_since(&self, now: Instant, expiration: Duration) -> bool {
+        matches!(self.phase, Phase::Idle) && now.saturating_duration_since(self.used) >= expiration
+    }
+
+    /// The error of a call on a transaction that is not the open one.
+    fn ended(&self, transactional_id: &Arc<str>, number: u64) -> Error {
+        let transactional_id = Arc::clone(transactional_id);
+        match self.timed_out {
+            Some((timed_out, timeout)) if timed_out == number => Error::TransactionTimedOut {
+                transactional_id,
+                timeout,
+            },
+            _ => Error::TransactionEnded { transactional_id },
+        }
+    }
+
     /// Begins a transaction; answers its number.
-    pub(crate) fn begin(&mut self, transactional_id: &Arc<str>, who: ProducerId) -> Result<u64> {
+    pub(crate) fn begin(
+        &mut self,
+        transactional_id: &Arc<str>,
+        who: ProducerId,
+        times: Times,
+    ) -> Result<u64> {
         self.check(transactional_id, who)?;
         let transactional_id = Arc::clone(transactional_id);
         match &self.phase {
             Phase::Idle => {}
-            Phase::Open(_) | Phase::Committing => return Err(Error::TransactionOpen { transactional_id }),
-            Phase::Undecided(reason) => {
+            Phase::Open(_) | Phase::Committing(_) => return Err(Error::TransactionOpen { transactional_id }),
+            Phase::Undecided(reason, _) => {
                 return Err(Error::CommitUnknown {
                     transactional_id,
                     reason: Arc::clone(reason),
@@ -132,8 +211,13 @@ impl ProducerState {
             epoch: who.epoch,
             number,
         };
+        self.used = times
+            .deadline
+            .checked_sub(times.timeout)
+            .unwrap_or(times.deadline);
         self.phase = Phase::Open(OngoingTransaction {
             key,
+            times,
             parts: Vec::new(),
             offsets: Vec::new(),
         });
@@ -152,9 +236,7 @@ impl ProducerState {
             Phase::Open(transaction) if transaction.key.number == number => Ok(transaction),
             other => {
                 self.phase = other;
-                Err(Error::TransactionEnded {
-                    transactional_id: Arc::clone(transactional_id),
-                })
+                Err(self.ended(transactional_id, number))
             }
         }
     }
@@ -169,13 +251,11 @@ impl ProducerState {
         reserved: Reserved<'_>,
     ) -> Result<(Appended, &mut OngoingTransaction)> {
         self.check(transactional_id, who)?;
+        // Made before the phase is borrowed for as long as the answer lives.
+        let ended = self.ended(transactional_id, number);
         let transaction = match &mut self.phase {
             Phase::Open(transaction) if transaction.key.number == number => transaction,
-            _ => {
-                return Err(Error::TransactionEnded {
-                    transactional_id: Arc::clone(transactional_id),
-                });
-            }
+            _ => return Err(ended),
         };
         let sequence = self
             .sequences

@@ -47,6 +47,9 @@ pub(crate) enum TransactionRecord {
     Ids {
         next_producer_id: i64,
     },
+    Forget {
+        transactional_id: String,
+    },
 }
 
 impl TransactionRecord {
@@ -87,6 +90,10 @@ impl TransactionRecord {
                 out.push(3);
                 put_key(&mut out, key);
             }
+            Self::Forget { transactional_id } => {
+                out.push(5);
+                out.extend_from_slice(transactional_id.as_bytes());
+            }
             Self::Ids { next_producer_id } => {
                 out.push(4);
                 out.extend_from_slice(&next_producer_id.to_be_bytes());
@@ -125,6 +132,9 @@ impl TransactionRecord {
             3 => Self::Abort { key: take_key(rest)? },
             4 => Self::Ids {
                 next_producer_id: i64::from_be_bytes(take(rest)?),
+            },
+            5 => Self::Forget {
+                transactional_id: std::str::from_utf8(std::mem::take(rest)).ok()?.to_owned(),
             },
             _ => return None,
         };
@@ -210,10 +220,17 @@ mod tests {
                 partitions: vec![part(0, vec![batch; 2]), part(1, vec![])],
             },
             TransactionRecord::Abort { key },
+            TransactionRecord::Forget {
+                transactional_id: "connect-α".to_owned(),
+            },
         ] {
             let bytes = record.encode();
             assert_eq!(TransactionRecord::decode(&bytes).as_ref(), Some(&record));
-            if !matches!(record, TransactionRecord::Producer { .. }) {
+            let open_ended = matches!(
+                record,
+                TransactionRecord::Producer { .. } | TransactionRecord::Forget { .. }
+            );
+            if !open_ended {
                 assert_eq!(TransactionRecord::decode(&bytes[..bytes.len() - 1]), None);
             }
         }
