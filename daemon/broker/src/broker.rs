@@ -48,7 +48,7 @@ pub(crate) struct Shared {
     pub(crate) keeper: Arc<Keeper>,
     /// The thread of compaction.
     pub(crate) cleaner: Arc<Keeper>,
-    pub(crate) closed: AtomicBool,
+    pub(crate) closed: Arc<AtomicBool>,
     /// Unlocked last.
     pub(crate) data_dir: Mutex<Option<DataDir>>,
 }
@@ -427,6 +427,7 @@ impl Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
+        self.closed.store(true, Ordering::SeqCst);
         self.keeper.stop();
         self.cleaner.stop();
         // What is written is synced even so, and readers that outlive the broker are told.

@@ -296,6 +296,15 @@ pub enum Error {
         reason: Arc<str>,
     },
 
+    /// A compacted topic keeps the last record of each key: a record without one has no place in it.
+    #[error(
+        "topic {topic:?} is compacted and takes no record without a key; give each record a key, or set cleanup.policy=delete"
+    )]
+    KeyRequired {
+        /// The topic.
+        topic: String,
+    },
+
     /// The batch is larger than its topic takes (`max.message.bytes`), or than any does.
     #[error(
         "a batch of {bytes} bytes is over the limit of {limit}; split it, or raise max.message.bytes of the topic"

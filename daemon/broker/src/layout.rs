@@ -26,9 +26,9 @@
 //! | 12..16 | partition leader epoch | always 0: one broker leads for ever; not under the CRC |
 //! | 16 | magic | 2; not under the CRC |
 //! | 17..21 | CRC-32C | of bytes 21 to the end |
-//! | 21..23 | attributes | bits 0-2 compression (0 none, 1 gzip, 2 snappy, 3 LZ4, 4 zstd), 3 log-append time, 4 transactional, 5 control |
+//! | 21..23 | attributes | bits 0-2 compression (0 none, 1 gzip, 2 snappy, 3 LZ4, 4 zstd), 3 log-append time, 4 transactional, 5 control, 6 delete horizon |
 //! | 23..27 | last offset delta | record count − 1; after compaction up to the offset before the next batch |
-//! | 27..35 | base timestamp | of the first record, milliseconds since 1970 |
+//! | 27..35 | base timestamp | of the first record, milliseconds since 1970; with bit 6, until when the tombstones of the batch stay |
 //! | 35..43 | max timestamp | |
 //! | 43..51 | producer id | −1 where the producer does not number its batches |
 //! | 51..53 | producer epoch | −1 without producer id |
@@ -42,6 +42,12 @@
 //!
 //! A *marker* ends a transaction: a batch with the transactional and control bits and one record, whose key is version
 //! 0 (i16) and type (i16; 0 abort, 1 commit), and whose value is version 0 (i16) and coordinator epoch 0 (i32).
+//!
+//! # Compacted segments
+//! Batches without the records that went. A batch keeps its base offset, its codec and its kind of timestamp; its last
+//! offset is that before the next batch, so the offsets of its records may rise in steps and end before it, and the
+//! first may lie after its base. Bits 4 and 5 are never set, producer id, epoch and base sequence are −1. Offsets before
+//! the first batch that stays belong to a batch of record count 0 and timestamps −1.
 //!
 //! # Records
 //! A sequence of zigzag varints and bytes:
@@ -80,10 +86,12 @@
 //! | `log_start` | the first offset kept |
 //! | `durable` | `{offset, segment, position}`: everything before is on disk |
 //! | `active` | `{max_timestamp, begun_ms}` of that segment, up to there: the greatest timestamp, when its first batch was written |
-//! | `sealed` | the closed segments: `{base, next, size, generation, max_timestamp, closed_ms}`: first offset, offset after the last, bytes, how often compacted, the greatest timestamp, when it was closed |
+//! | `sealed` | the closed segments: `{base, next, size, generation, max_timestamp, closed_ms, tombstones}`: first offset, offset after the last, bytes, how often compacted, the greatest timestamp, when it was closed, from when on some of its tombstones may go (left out if it has none, or was not compacted) |
 //! | `open` | `[producer id, {epoch, first: {offset, segment, position}}]` for each transaction without marker |
 //! | `producers` | `[producer id, {epoch, last_ms, batches: [{first, last, base, next}]}]` for each producer that numbers its batches: the epoch, when it last wrote (milliseconds since 1970), and of its last five batches the sequence of the first and last record, the offset of the first and that after the last |
 //! | `aborted` | `{producer_id, first, last, stable}`, the fields of Kafka's transaction index |
+//! | `cleaned` | compaction has read everything before this offset |
+//! | `plain` | before this offset compaction left no transactional batch, and `aborted` nothing of them |
 //!
 //! # The transaction log
 //! Its records have no key. Their values:

@@ -42,6 +42,8 @@
 //!   its files
 //! - `commit`: committing a transaction, with the argument why one round of syncs is enough; `transaction_log`,
 //!   `transaction_record`: what is durable about it; `expiry`: time-outs; `description`: what is under way; `log_transactions`, `transaction_state`: what a partition knows
+//! - `cleaner`, `log::compaction`: the last record of each key stays; `key_offsets` notes which that is, `rewrite` makes
+//!   a batch without the others, `output` the segment
 //! - `group`: consumer groups; `offsets`, `offset_record`: what they have committed; `administration`: looking it up,
 //!   resetting and deleting it
 //! - `reader`, `log_read`, `fetched`, `record`, `batch`: from the file to the records
@@ -59,6 +61,7 @@
 
 mod batch;
 mod broker;
+mod cleaner;
 mod clock;
 mod disk;
 mod environment;

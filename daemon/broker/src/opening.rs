@@ -10,6 +10,7 @@ use std::time::Instant;
 use parking_lot::{Mutex, RwLock};
 
 use crate::broker::{Broker, Shared};
+use crate::cleaner;
 use crate::disk::data_dir::DataDir;
 use crate::disk::durable_file::sync_dir;
 use crate::environment::Environment;
@@ -109,10 +110,11 @@ impl Broker {
             producers: Mutex::new(producers),
             next_timeout: NextTimeout::default(),
             recovery,
-            closed: AtomicBool::new(false),
+            closed: Arc::new(AtomicBool::new(false)),
             data_dir: Mutex::new(Some(data_dir)),
         });
         broker.shared.keep_producers()?;
+        cleaner::start(&broker.shared)?;
         Ok(broker)
     }
 }

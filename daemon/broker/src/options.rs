@@ -51,6 +51,13 @@ pub struct BrokerOptions {
     /// The longest [`ProducerOptions::transaction_timeout`](crate::ProducerOptions::transaction_timeout) a producer may
     /// ask for (default 15 minutes, Kafka's `transaction.max.timeout.ms`).
     pub transaction_max_timeout: Duration,
+    /// How often it is looked whether topics with `cleanup.policy=compact` are to be compacted (default 15 seconds,
+    /// Kafka's `log.cleaner.backoff.ms`).
+    pub compaction_interval: Duration,
+    /// Bytes in which compaction notes keys (default 32 MiB, for a million of them; Kafka's
+    /// `log.cleaner.dedupe.buffer.size`). They are held while a topic is compacted; a topic with more keys is compacted
+    /// in several passes.
+    pub compaction_key_bytes: usize,
     /// Threads that sync files (default 4); more than one, so that the files of one transaction sync at once.
     pub flush_threads: usize,
 }
@@ -72,6 +79,8 @@ impl BrokerOptions {
             producer_id_expiration: Duration::from_hours(24),
             transactional_id_expiration: None,
             transaction_max_timeout: Duration::from_mins(15),
+            compaction_interval: Duration::from_secs(15),
+            compaction_key_bytes: 32 << 20,
             flush_threads: 4,
         }
     }
@@ -114,11 +123,19 @@ impl BrokerOptions {
                 allowed: "a time of at most 2147483647 milliseconds",
             });
         }
+        if self.compaction_interval.is_zero() {
+            return Err(Error::InvalidOption {
+                name: "compaction_interval",
+                value: "0".to_owned(),
+                allowed: "a time above zero",
+            });
+        }
         TopicSettings::of_broker(self)?;
         let positive = [
             ("index_interval_bytes", self.index_interval_bytes),
             ("checkpoint_bytes", self.checkpoint_bytes),
             ("in_flight_bytes", self.in_flight_bytes as u64),
+            ("compaction_key_bytes", self.compaction_key_bytes as u64),
             ("flush_threads", self.flush_threads as u64),
         ];
         for (name, value) in positive {
@@ -141,7 +158,8 @@ pub struct TopicConfig {
     /// Number of partitions, 1 to 10,000.
     pub partitions: u32,
     /// Settings under Kafka's names: `cleanup.policy`, `compression.type`, `delete.retention.ms`,
-    /// `index.interval.bytes`, `max.message.bytes`, `message.timestamp.type`, `min.compaction.lag.ms`,
+    /// `index.interval.bytes`, `max.compaction.lag.ms`, `max.message.bytes`, `message.timestamp.type`,
+    /// `min.cleanable.dirty.ratio`, `min.compaction.lag.ms`,
     /// `retention.bytes`, `retention.ms`, `segment.bytes`, `segment.ms`; and `durability`, which Kafka has not: `fsync`
     /// (acknowledged once on disk) or `os` (once the operating system has it).
     pub settings: BTreeMap<String, String>,

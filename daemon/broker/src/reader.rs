@@ -71,6 +71,8 @@ enum Step {
     Records(Fetched),
     /// Batches, but no record for us.
     Skipped,
+    /// The file was replaced by compaction, and what is known of transactions does not speak of it any more.
+    Replaced,
     /// The first batch has this many bytes.
     Longer(usize),
 }
@@ -170,7 +172,7 @@ impl Reader {
                 let data = read(&plan).await?;
                 match self.digest(&plan, data, max_bytes)? {
                     Step::Records(fetched) => return Ok(Some(fetched)),
-                    Step::Skipped => break,
+                    Step::Skipped | Step::Replaced => break,
                     Step::Longer(len) => plan.len = len,
                 }
             }
@@ -198,7 +200,7 @@ impl Reader {
                 let data = read_here(&plan.cursor, plan.len)?;
                 match self.digest(&plan, data, max_bytes)? {
                     Step::Records(fetched) => return Ok(Some(fetched)),
-                    Step::Skipped => break,
+                    Step::Skipped | Step::Replaced => break,
                     Step::Longer(len) => plan.len = len,
                 }
             }
@@ -295,15 +297,16 @@ impl Reader {
                 }
                 Err(defect) => return Err(self.log.corrupt_batch(&cursor, &defect)),
             };
-            let wanted = !header.is_control()
-                && header.count > 0
-                && (self.isolation == Isolation::ReadUncommitted
-                    || !header.is_transactional()
-                    || !self
-                        .log
-                        .aborted
-                        .read()
-                        .contain(header.producer_id, header.base_offset));
+            let judged = self.isolation == Isolation::ReadCommitted && header.is_transactional();
+            let mut wanted = !header.is_control() && header.count > 0;
+            if wanted && judged {
+                let aborted = self.log.aborted.read();
+                if header.base_offset < aborted.plain {
+                    self.cursor = None;
+                    return Ok(Step::Replaced);
+                }
+                wanted = !aborted.contain(header.producer_id, header.base_offset);
+            }
             if wanted {
                 match gather.take(header, bytes, at) {
                     Ok(Taken::Yes) => {}

@@ -22,6 +22,10 @@ pub(crate) struct TopicSettings {
     /// The largest batch taken, as it is stored.
     pub(crate) max_message_bytes: usize,
     pub(crate) timestamp_type: TimestampType,
+    /// How long a closed segment may wait to be compacted, in milliseconds, however small the dirty part is.
+    pub(crate) max_compaction_lag_ms: i64,
+    /// The share of the dirty part at which a log is compacted, in millionths.
+    pub(crate) min_dirty_millionths: u32,
     /// How old a record must be to be compacted, in milliseconds.
     pub(crate) min_compaction_lag_ms: i64,
     /// Bytes of a partition above which its oldest segments go; `None` for any number.
@@ -164,6 +168,12 @@ const RULES: &[Rule] = &[
         show: |s| s.index_interval_bytes.to_string(),
     },
     Rule {
+        name: "max.compaction.lag.ms",
+        allowed: "a number of milliseconds, 1 or more",
+        set: |s, v| number(v, 1).map(|ms| s.max_compaction_lag_ms = ms),
+        show: |s| s.max_compaction_lag_ms.to_string(),
+    },
+    Rule {
         name: "max.message.bytes",
         allowed: "a number of bytes from 1 to 268435456",
         set: |s, v| {
@@ -177,6 +187,19 @@ const RULES: &[Rule] = &[
         allowed: "CreateTime or LogAppendTime",
         set: |s, v| named(TimestampType::NAMES, v).map(|kind| s.timestamp_type = kind),
         show: |s| name_of(TimestampType::NAMES, s.timestamp_type),
+    },
+    Rule {
+        name: "min.cleanable.dirty.ratio",
+        allowed: "a number from 0 to 1",
+        set: |s, v| {
+            let ratio = v
+                .parse::<f64>()
+                .ok()
+                .filter(|ratio| (0.0..=1.0).contains(ratio))?;
+            s.min_dirty_millionths = (ratio * 1e6).round() as u32;
+            Some(())
+        },
+        show: |s| (f64::from(s.min_dirty_millionths) / 1e6).to_string(),
     },
     Rule {
         name: "min.compaction.lag.ms",
@@ -234,6 +257,8 @@ impl TopicSettings {
             index_interval_bytes: options.index_interval_bytes,
             max_message_bytes: options.max_message_bytes,
             timestamp_type: TimestampType::CreateTime,
+            max_compaction_lag_ms: i64::MAX,
+            min_dirty_millionths: 500_000,
             min_compaction_lag_ms: 0,
             retention_bytes: None,
             retention_ms: Some(604_800_000),
@@ -429,6 +454,8 @@ mod tests {
         assert_eq!(value("segment.ms"), "604800000");
         assert_eq!(value("cleanup.policy"), "delete");
         assert_eq!(value("min.compaction.lag.ms"), "0");
+        assert_eq!(value("max.compaction.lag.ms"), i64::MAX.to_string());
+        assert_eq!(value("min.cleanable.dirty.ratio"), "0.5");
         assert_eq!(value("delete.retention.ms"), "86400000");
         assert_eq!(value("message.timestamp.type"), "CreateTime");
         assert_eq!(value("compression.type"), "producer");
@@ -443,8 +470,10 @@ mod tests {
             ("delete.retention.ms", "0"),
             ("durability", "os"),
             ("index.interval.bytes", "4096"),
+            ("max.compaction.lag.ms", "86400000"),
             ("max.message.bytes", "1048588"),
             ("message.timestamp.type", "LogAppendTime"),
+            ("min.cleanable.dirty.ratio", "0.25"),
             ("min.compaction.lag.ms", "7"),
             ("retention.bytes", "0"),
             ("retention.ms", "-1"),
@@ -473,6 +502,9 @@ mod tests {
             ("index.interval.bytes", "0"),
             ("max.message.bytes", "268435457"),
             ("message.timestamp.type", "createtime"),
+            ("max.compaction.lag.ms", "0"),
+            ("min.cleanable.dirty.ratio", "1.1"),
+            ("min.cleanable.dirty.ratio", "NaN"),
             ("min.compaction.lag.ms", "-1"),
             ("retention.bytes", "-2"),
             ("retention.ms", "a week"),

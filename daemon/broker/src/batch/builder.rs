@@ -20,6 +20,8 @@ pub struct BatchBuilder {
     count: u32,
     base_timestamp: i64,
     max_timestamp: i64,
+    /// Some record has no key.
+    keyless: bool,
 }
 
 impl BatchBuilder {
@@ -33,6 +35,7 @@ impl BatchBuilder {
             count: 0,
             base_timestamp: 0,
             max_timestamp: 0,
+            keyless: false,
         }
     }
 
@@ -49,6 +52,7 @@ impl BatchBuilder {
             self.max_timestamp = timestamp;
         }
         self.max_timestamp = self.max_timestamp.max(timestamp);
+        self.keyless |= key.is_none();
         let timestamp_delta = timestamp.wrapping_sub(self.base_timestamp);
         let offset_delta = i64::from(self.count);
         self.count += 1;
@@ -114,6 +118,7 @@ impl BatchBuilder {
             codec: Compression::None,
             count: self.count,
             times: (self.base_timestamp, self.max_timestamp),
+            keyless: self.keyless,
         };
         if codec != Compression::None {
             let mut smaller = WriteBuffer::take();
@@ -141,6 +146,7 @@ pub(crate) struct PackedBatch {
     codec: Compression,
     count: u32,
     times: (i64, i64),
+    keyless: bool,
 }
 
 impl PackedBatch {
@@ -152,7 +158,9 @@ impl PackedBatch {
     /// Fills in the header except for the base offset, and computes the CRC.
     pub(crate) fn stamp(self, producer: Option<ProducerStamp>) -> SealedBatch {
         let stamp = producer.unwrap_or(ProducerStamp::NONE);
-        SealedBatch::new(self.buffer, self.codec.bits(), self.count, self.times, stamp)
+        let mut batch = SealedBatch::new(self.buffer, self.codec.bits(), self.count, self.times, stamp);
+        batch.keyless = self.keyless;
+        batch
     }
 }
 
@@ -185,6 +193,8 @@ pub(crate) struct SealedBatch {
     pub(crate) crc: u32,
     pub(crate) attributes: i16,
     pub(crate) producer: ProducerStamp,
+    /// Some record has no key.
+    pub(crate) keyless: bool,
 }
 
 impl SealedBatch {
@@ -211,6 +221,7 @@ impl SealedBatch {
             crc: 0,
             attributes,
             producer,
+            keyless: false,
         };
         batch.set_producer(producer);
         batch

@@ -19,6 +19,8 @@ pub(crate) const COMPRESSION_MASK: i16 = 0x07;
 pub(crate) const LOG_APPEND_TIME: i16 = 0x08;
 pub(crate) const TRANSACTIONAL: i16 = 0x10;
 pub(crate) const CONTROL: i16 = 0x20;
+/// The base timestamp is the time until which the tombstones of the batch stay.
+pub(crate) const DELETE_HORIZON: i16 = 0x40;
 
 /// The producer id of batches outside transactions.
 pub(crate) const NO_PRODUCER: i64 = -1;
@@ -67,7 +69,8 @@ pub(crate) enum Defect {
     Record(u32),
 }
 
-fn field<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+/// The bytes of a field.
+pub(crate) fn field<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     let mut out = [0; N];
     out.copy_from_slice(&bytes[at..at + N]);
     out
@@ -149,6 +152,11 @@ impl BatchHeader {
 
     pub(crate) fn next_offset(&self) -> u64 {
         self.last_offset() + 1
+    }
+
+    /// Until when the tombstones of the batch stay, milliseconds since 1970, if that was noted.
+    pub(crate) fn delete_horizon(&self) -> Option<i64> {
+        (self.attributes & DELETE_HORIZON != 0).then_some(self.base_timestamp)
     }
 
     pub(crate) fn is_control(&self) -> bool {

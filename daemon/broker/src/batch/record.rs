@@ -121,6 +121,13 @@ impl<'a> Records<'a> {
         })
     }
 
+    /// The next record, and its bytes with their length.
+    pub(crate) fn next_with_bytes(&mut self) -> Option<(RecordView<'a>, &'a [u8])> {
+        let before = self.data;
+        let record = self.next()?;
+        Some((record, &before[..before.len() - self.data.len()]))
+    }
+
     /// Walks all records once, so that iterating over them later cannot fail: their offsets rise and lie up to
     /// `last_offset`. Answers how many are at `from` or after it.
     pub(crate) fn validate(mut self, last_offset: u64, from: u64) -> Result<usize, Defect> {

@@ -31,6 +31,10 @@ pub(crate) struct SealedSegment {
     pub(crate) max_timestamp: i64,
     /// When it was closed, by the wall clock.
     pub(crate) closed_ms: i64,
+    /// From when on some of its tombstones may go, milliseconds since 1970; `None` before it was compacted, and if it
+    /// has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) tombstones: Option<i64>,
 }
 
 impl SealedSegment {
@@ -65,6 +69,10 @@ pub(crate) struct Checkpoint {
     #[serde(default)]
     pub(crate) producers: Vec<(i64, ProducerLog)>,
     pub(crate) aborted: Vec<AbortedRange>,
+    /// Compaction has read everything before.
+    pub(crate) cleaned: u64,
+    /// Compaction left no transactional batch before.
+    pub(crate) plain: u64,
 }
 
 /// What there is of a checkpoint.

@@ -6,6 +6,7 @@
 //! [`log_recovery`](crate::log::recovery).
 
 pub(crate) mod checkpoint;
+pub(crate) mod compaction;
 pub(crate) mod flusher;
 pub(crate) mod in_flight;
 pub(crate) mod index;
@@ -62,6 +63,8 @@ pub(crate) struct Log {
     settings: RwLock<Arc<TopicSettings>>,
     pub(crate) flusher: Arc<Flusher>,
     pub(crate) state: Mutex<LogState>,
+    /// Held while the log is compacted.
+    pub(crate) compacting: Mutex<()>,
     /// Changed only under the lock of `state`, and before readers may see the range.
     pub(crate) aborted: RwLock<AbortedRanges>,
     pub(crate) visible: Visibility<Visible>,
@@ -89,6 +92,8 @@ pub(crate) struct LogState {
     pub(crate) sealed: Vec<SealedSegment>,
     pub(crate) active: ActiveSegment,
     pub(crate) log_start: u64,
+    /// Compaction has read everything before.
+    pub(crate) cleaned: u64,
     /// The offset of the next record.
     pub(crate) end: u64,
     /// What is written, on disk, acknowledged and waited for.
@@ -195,6 +200,11 @@ impl Log {
             return Err(Error::BatchTooLarge {
                 bytes,
                 limit: settings.max_message_bytes,
+            });
+        }
+        if batch.keyless && settings.cleanup_policy.compact {
+            return Err(Error::KeyRequired {
+                topic: self.id.topic.to_string(),
             });
         }
         if settings.timestamp_type == TimestampType::LogAppendTime {
@@ -309,7 +319,7 @@ impl Log {
             kind,
         };
         if let Some(range) = state.open.follow(&info, mark) {
-            self.aborted.write().0.push(range);
+            self.aborted.write().ranges.push(range);
         }
         if info.producer_id != NO_PRODUCER {
             let end = state.end;
@@ -370,6 +380,7 @@ impl Log {
             next: base,
             size: closed.position,
             generation: 0,
+            tombstones: None,
             max_timestamp: closed.index.max_timestamp(),
             closed_ms: self.now_ms(),
         });

@@ -63,6 +63,7 @@ struct Opening<'a> {
     open: OpenTransactions,
     producers: Producers,
     aborted: AbortedRanges,
+    cleaned: u64,
     quarantined: BTreeMap<SegmentName, Arc<str>>,
     /// Files that others stand for.
     superseded: Vec<SegmentName>,
@@ -101,6 +102,7 @@ impl Log {
             open: OpenTransactions::default(),
             producers: Producers::default(),
             aborted: AbortedRanges::default(),
+            cleaned: 0,
             quarantined: BTreeMap::new(),
             superseded: Vec::new(),
             found,
@@ -127,6 +129,7 @@ impl Log {
             sealed: opening.sealed,
             active,
             log_start: opening.log_start,
+            cleaned: opening.cleaned,
             end,
             progress: Progress::new(durable, opening.settings.durability == Durability::Os),
             open: opening.open,
@@ -150,6 +153,7 @@ impl Log {
             settings: RwLock::new(opening.settings),
             flusher: Arc::clone(flusher),
             state: Mutex::new(state),
+            compacting: Mutex::new(()),
             aborted: RwLock::new(opening.aborted),
             visible: Visibility::new(visible),
         };
@@ -187,7 +191,11 @@ impl Opening<'_> {
         self.log_start = checkpoint.log_start;
         self.open = OpenTransactions(checkpoint.open.into_iter().collect());
         self.producers = Producers::restore(checkpoint.producers);
-        self.aborted = AbortedRanges(checkpoint.aborted);
+        self.aborted = AbortedRanges {
+            ranges: checkpoint.aborted,
+            plain: checkpoint.plain,
+        };
+        self.cleaned = checkpoint.cleaned;
         self.sealed = checkpoint.sealed;
         self.active = checkpoint.active;
         self.found.trusted = checkpoint.durable.offset;
@@ -232,6 +240,7 @@ impl Opening<'_> {
             generation: 0,
             max_timestamp: self.active.max_timestamp,
             closed_ms: self.flusher.clock.now_ms(),
+            tombstones: None,
         });
         Ok((
             todo,
@@ -394,7 +403,7 @@ impl Opening<'_> {
                 position,
             };
             if let Some(range) = self.open.follow(&info, mark) {
-                self.aborted.0.push(range);
+                self.aborted.ranges.push(range);
             }
             // Silent from now on at the earliest: the clock may have been another when it was written.
             self.producers.follow(
@@ -437,6 +446,7 @@ impl Opening<'_> {
             generation,
             max_timestamp: closed.index.max_timestamp(),
             closed_ms: self.flusher.clock.now_ms(),
+            tombstones: None,
         };
         let path = index_path(&self.dir, sealed.name());
         if let Err(e) = closed.index.store(self.disk.as_ref(), &path) {

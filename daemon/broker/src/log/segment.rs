@@ -60,7 +60,6 @@ pub(crate) fn index_path(dir: &Path, name: SegmentName) -> PathBuf {
 }
 
 /// What it is called until it is whole.
-#[expect(dead_code, reason = "compaction follows")]
 pub(crate) fn unfinished_path(dir: &Path, name: SegmentName) -> PathBuf {
     dir.join(name.file(UNFINISHED))
 }

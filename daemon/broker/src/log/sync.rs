@@ -197,6 +197,7 @@ impl Log {
         if let Err(e) = state.active.index.store(self.disk.as_ref(), &path) {
             tracing::debug!(path = %path.display(), error = %e, "index not written");
         }
+        let aborted = self.aborted.read().clone();
         let checkpoint = Checkpoint {
             log_start: state.log_start,
             durable: target,
@@ -212,7 +213,9 @@ impl Log {
                 .map(|(id, open)| (*id, open.clone()))
                 .collect(),
             producers: state.producers.entries(),
-            aborted: self.aborted.read().0.clone(),
+            aborted: aborted.ranges,
+            cleaned: state.cleaned,
+            plain: aborted.plain,
         };
         let obsolete = std::mem::take(&mut state.sync.obsolete);
         CheckpointJob {

@@ -118,14 +118,20 @@ impl BatchInfo {
     }
 }
 
-/// The aborted ranges of a partition, by rising last offset.
+/// The aborted ranges of a partition.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct AbortedRanges(pub(crate) Vec<AbortedRange>);
+pub(crate) struct AbortedRanges {
+    /// By rising last offset.
+    pub(crate) ranges: Vec<AbortedRange>,
+    /// Compaction left no transactional batch before this offset, and the ranges there are forgotten. Whoever finds
+    /// one there reads a file that was replaced.
+    pub(crate) plain: u64,
+}
 
 impl AbortedRanges {
     /// Whether the batch of a producer at `offset`, which lies below the last stable offset, was aborted.
     pub(crate) fn contain(&self, producer_id: i64, offset: u64) -> bool {
-        for range in &self.0[self.0.partition_point(|range| range.last < offset)..] {
+        for range in &self.ranges[self.ranges.partition_point(|range| range.last < offset)..] {
             if range.producer_id == producer_id && range.first <= offset {
                 return true;
             }
@@ -134,6 +140,12 @@ impl AbortedRanges {
             }
         }
         false
+    }
+
+    /// No segment has a transactional batch before `offset` any more.
+    pub(crate) fn forget_before(&mut self, offset: u64) {
+        self.ranges.retain(|range| range.last >= offset);
+        self.plain = self.plain.max(offset);
     }
 }
 
@@ -164,7 +176,7 @@ mod tests {
         let mut open = OpenTransactions::default();
         let mut aborted = AbortedRanges::default();
         let mut follow = |open: &mut OpenTransactions, id, kind, at| {
-            aborted.0.extend(open.follow(&info(id, kind), mark(at)));
+            aborted.ranges.extend(open.follow(&info(id, kind), mark(at)));
         };
         follow(&mut open, 1, BatchKind::Data, 10);
         follow(&mut open, 2, BatchKind::Data, 20);
@@ -181,7 +193,7 @@ mod tests {
         follow(&mut open, 1, BatchKind::Marker(Outcome::Abort), 90);
 
         assert_eq!(
-            aborted.0[0].stable, 10,
+            aborted.ranges[0].stable, 10,
             "producer 1 was still open when 2 aborted"
         );
         let skipped = |id| {

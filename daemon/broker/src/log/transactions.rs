@@ -38,7 +38,7 @@ impl Log {
         if outcome == Outcome::Abort {
             // All batches of the transaction lie before the end; later ones follow the marker.
             let stable = state.open.oldest().map_or(end, |oldest| oldest.offset);
-            self.aborted.write().0.push(AbortedRange {
+            self.aborted.write().ranges.push(AbortedRange {
                 producer_id,
                 first,
                 last: end - 1,
