@@ -285,6 +285,7 @@ impl Reader {
         let mut gather = Gather::new(max_bytes, self.position);
         let mut at = 0;
         let mut position = self.position;
+        let (mut records, mut taken) = (0, 0);
         while at < bytes.len() && cursor.expected < plan.limit {
             let header = match BatchHeader::check(&bytes[at..], Some(cursor.expected)) {
                 Ok(header) => header,
@@ -309,7 +310,10 @@ impl Reader {
             }
             if wanted {
                 match gather.take(header, bytes, at) {
-                    Ok(Taken::Yes) => {}
+                    Ok(Taken::Yes) => {
+                        records += u64::from(header.count);
+                        taken += header.length as u64;
+                    }
                     Ok(Taken::Full) => break,
                     Err(defect) => return Err(self.log.corrupt_batch(&cursor, &defect)),
                 }
@@ -324,6 +328,7 @@ impl Reader {
         if gather.is_empty() {
             return Ok(Step::Skipped);
         }
+        self.log.counters.fetched(records, taken);
         let data = Bytes::from_owner(buffer).slice(..at);
         Ok(Step::Records(gather.finish(data, position)))
     }

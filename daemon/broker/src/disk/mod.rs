@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 pub(crate) mod data_dir;
 pub(crate) mod durable_file;
+pub(crate) mod measured;
 pub(crate) mod real;
 
 /// Directories and names.

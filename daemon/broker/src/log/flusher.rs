@@ -5,12 +5,14 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::thread::{self, JoinHandle};
 
 use parking_lot::Mutex;
 
 use crate::clock::Clock;
 use crate::disk::Disk;
+use crate::disk::measured::{DiskCounters, MeasuredDisk};
 use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::log::Log;
@@ -24,7 +26,11 @@ pub(crate) type Completion = Box<dyn FnOnce(Result<()>) + Send>;
 pub(crate) struct Flusher {
     queue: WorkQueue<Arc<Log>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Counts in `disk_counters`.
     pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) disk_counters: Arc<DiskCounters>,
+    /// Checkpoints written.
+    pub(crate) checkpoints: AtomicU64,
     pub(crate) clock: Arc<dyn Clock>,
     /// Bytes a log takes between two checkpoints.
     pub(crate) checkpoint_bytes: u64,
@@ -33,10 +39,13 @@ pub(crate) struct Flusher {
 
 impl Flusher {
     pub(crate) fn new(environment: Environment, options: &BrokerOptions) -> Arc<Self> {
+        let disk_counters = Arc::<DiskCounters>::default();
         Arc::new(Self {
             queue: WorkQueue::new(),
             threads: Mutex::default(),
-            disk: environment.disk,
+            disk: Arc::new(MeasuredDisk::new(environment.disk, Arc::clone(&disk_counters))),
+            disk_counters,
+            checkpoints: AtomicU64::new(0),
             clock: environment.clock,
             checkpoint_bytes: options.checkpoint_bytes,
             in_flight: InFlight::new(options.in_flight_bytes),

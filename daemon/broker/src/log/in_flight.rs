@@ -54,15 +54,19 @@ impl InFlight {
         }
     }
 
-    /// Bytes nobody holds.
-    #[allow(dead_code, reason = "checked by tests")]
-    pub(crate) fn free(&self) -> usize {
-        self.budget.available_permits()
+    /// Bytes taken.
+    pub(crate) fn taken(&self) -> usize {
+        self.cap - self.budget.available_permits()
+    }
+
+    /// How many wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::SeqCst)
     }
 
     /// Whether somebody waits for the budget.
     pub(crate) fn contended(&self) -> bool {
-        self.waiting.load(Ordering::SeqCst) > 0
+        self.waiting() > 0
     }
 
     pub(crate) fn release(&self, bytes: usize) {

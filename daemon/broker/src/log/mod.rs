@@ -43,6 +43,7 @@ use crate::log::progress::{Place, Progress};
 use crate::log::segment::{SegmentName, index_path, log_path};
 use crate::log::transaction_state::{AbortedRanges, BatchInfo, BatchKind, Mark, OpenTransactions};
 use crate::log::visibility::{News, Visibility};
+use crate::metrics::LogCounters;
 use crate::topic_settings::{Durability, TimestampType, TopicSettings};
 
 /// Unsynced bytes at which a log of open transactions is synced before they commit.
@@ -68,6 +69,7 @@ pub(crate) struct Log {
     /// Changed only under the lock of `state`, and before readers may see the range.
     pub(crate) aborted: RwLock<AbortedRanges>,
     pub(crate) visible: Visibility<Visible>,
+    pub(crate) counters: LogCounters,
 }
 
 /// What readers may see.
@@ -320,6 +322,14 @@ impl Log {
         };
         if let Some(range) = state.open.follow(&info, mark) {
             self.aborted.write().ranges.push(range);
+        }
+        if let BatchKind::Data = kind
+            && let Some(open) = state.open.0.get_mut(&info.producer_id)
+        {
+            open.begun.get_or_insert_with(|| self.flusher.clock.monotonic());
+        }
+        if !batch.is_control() {
+            self.counters.appended(batch.count, bytes);
         }
         if info.producer_id != NO_PRODUCER {
             let end = state.end;

@@ -26,6 +26,7 @@ use crate::log::segment::{self, Scanner, SegmentName, index_path, log_path};
 use crate::log::transaction_state::{AbortedRanges, BatchInfo, BatchKind, Mark, OpenTransactions};
 use crate::log::visibility::Visibility;
 use crate::log::{ActiveSegment, Log, LogId, LogState, Status, SyncState, Visible};
+use crate::metrics::LogCounters;
 use crate::recovery_report::RecoveryAction;
 use crate::topic_settings::{Durability, TopicSettings};
 
@@ -156,6 +157,7 @@ impl Log {
             compacting: Mutex::new(()),
             aborted: RwLock::new(opening.aborted),
             visible: Visibility::new(visible),
+            counters: LogCounters::default(),
         };
         drop(log.publish(&log.state.lock()));
         Ok((Arc::new(log), opening.found))

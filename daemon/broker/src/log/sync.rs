@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use parking_lot::MutexGuard;
 use tokio::sync::oneshot;
@@ -248,6 +249,7 @@ impl Log {
         let mut obsolete = Vec::new();
         match &stored {
             Ok(()) => {
+                self.flusher.checkpoints.fetch_add(1, Ordering::Relaxed);
                 for name in &job.obsolete {
                     if let Err(e) = segment::remove(self.disk.as_ref(), &self.dir, *name) {
                         tracing::warn!(error = %e, "an obsolete segment stays until the next start");

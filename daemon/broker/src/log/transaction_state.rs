@@ -4,6 +4,7 @@
 //! ends it. Checkpoints keep it so that opening a log need not read all of it.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +28,9 @@ pub(crate) struct OpenTransaction {
     /// Its outcome is durable (or it is aborted) and only the marker is still to be written.
     #[serde(skip)]
     pub(crate) decided: bool,
+    /// When its first batch was written, if that was since the log was opened.
+    #[serde(skip)]
+    pub(crate) begun: Option<Instant>,
 }
 
 /// A range of a producer's batches that readers of committed data skip. The fields are those of Kafka's transaction
@@ -63,6 +67,7 @@ impl OpenTransactions {
                     epoch: header.producer_epoch,
                     first: mark,
                     decided: false,
+                    begun: None,
                 };
                 self.0.entry(header.producer_id).or_insert(first);
                 None
