@@ -218,7 +218,6 @@ impl Log {
         Arc::clone(&self.settings.read())
     }
 
-    #[allow(dead_code, reason = "called where topics are altered")]
     /// Other settings are in force from now on. What was written before writes had to be on disk is synced now; nothing
     /// is acknowledged under that rule before it is.
     pub(crate) fn set_settings(self: &Arc<Self>, settings: Arc<TopicSettings>) {
