@@ -158,12 +158,11 @@ impl TopicInfo {
         Ok(found)
     }
 
-    /// Deletes the topic durably; its files are still there.
+    /// Deletes the topic, durably once the directory of the topics is synced; its files are still there.
     pub(crate) fn mark_deleted(&self, disk: &dyn Disk, topics: &Path) -> Result<()> {
         let dir = self.dir(topics);
         disk.rename(&dir, &dir.with_extension(DELETED))
-            .map_err(|e| Error::io("rename", &dir, e))?;
-        sync_dir(disk, topics)
+            .map_err(|e| Error::io("rename", &dir, e))
     }
 
     /// Removes the files of a deleted topic.

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::broker::{Broker, Shared, refuse_internal};
+use crate::disk::durable_file::sync_dir;
 use crate::error::{Error, Result};
 use crate::log::flusher::Flusher;
 use crate::log::{Log, LogId};
@@ -177,11 +178,23 @@ impl Broker {
         let name = name.to_owned();
         let delete = move |shared: &Shared, topics: &Path| {
             let topic = shared.known_topic(&name)?;
-            topic.info.mark_deleted(shared.flusher.disk.as_ref(), topics)?;
+            let disk = shared.flusher.disk.as_ref();
+            for log in &topic.logs {
+                log.set_going(true);
+            }
+            topic.info.mark_deleted(disk, topics).inspect_err(|_| {
+                for log in &topic.logs {
+                    log.set_going(false);
+                }
+            })?;
+            // Transactions count what they wrote to the topic as done with once its logs are deleted: not before that
+            // is durable.
+            let synced = sync_dir(disk, topics);
             shared.topics.write().remove(&topic.info.name);
             for log in &topic.logs {
                 log.delete();
             }
+            synced?;
             // Before the files, which tell the next start what to forget.
             shared.coordinator.offsets.forget_topic(&topic.info.name)?;
             Ok(topic)

@@ -280,8 +280,14 @@ async fn topics_come_and_go_under_load() {
             while !stop.load(Ordering::SeqCst) {
                 let mut transaction = producer.begin().unwrap();
                 let appended = transaction.append("t", writer % 2, batch(&["x"])).await;
-                let expected =
-                    |e: &Error| matches!(e, Error::UnknownTopic { .. } | Error::TopicDeleted { .. });
+                let expected = |e: &Error| {
+                    matches!(
+                        e,
+                        Error::UnknownTopic { .. }
+                            | Error::UnknownPartition { .. }
+                            | Error::TopicDeleted { .. }
+                    )
+                };
                 if let Err(error) = &appended {
                     assert!(expected(error), "{error}");
                 }
