@@ -15,13 +15,12 @@ use crate::error::{Error, Result};
 use crate::housekeeping::Keeper;
 use crate::log::flusher::Flusher;
 use crate::log::in_flight::Reserved;
-use crate::log::{Log, LogId, Status};
-use crate::options::{BrokerOptions, TopicConfig};
+use crate::log::{Log, Status};
+use crate::options::BrokerOptions;
 use crate::reader::{Isolation, Reader, Start, blocking};
 use crate::reader_set::ReaderSet;
 use crate::recovery_report::RecoveryReport;
-use crate::topic::{self, GROUP_OFFSETS_TOPIC, Topic, TopicInfo};
-use crate::topic_settings::TopicSettings;
+use crate::topic::{GROUP_OFFSETS_TOPIC, Topic};
 use crate::transaction::commit::Coordinator;
 use crate::transaction::expiry::NextTimeout;
 use crate::transaction::producer::{Producer, ProducerOptions};
@@ -39,7 +38,7 @@ pub(crate) struct Shared {
     pub(crate) flusher: Arc<Flusher>,
     pub(crate) coordinator: Arc<Coordinator>,
     pub(crate) topics: RwLock<BTreeMap<String, Arc<Topic>>>,
-    /// Held while a topic is created or deleted.
+    /// Held while a topic is created, altered or deleted.
     pub(crate) catalog: Arc<tokio::sync::Mutex<()>>,
     pub(crate) producers: Mutex<HashMap<String, Arc<ProducerEntry>>>,
     pub(crate) next_timeout: NextTimeout,
@@ -107,79 +106,6 @@ impl Broker {
     /// What was found and done when the broker was opened.
     pub fn recovery(&self) -> &RecoveryReport {
         &self.shared.recovery
-    }
-
-    /// Creates a topic, durably.
-    ///
-    /// # Errors
-    /// [`Error::TopicExists`], [`Error::InvalidTopic`], [`Error::InvalidOption`] for a setting out of range.
-    pub async fn create_topic(&self, name: &str, config: TopicConfig) -> Result<TopicInfo> {
-        self.check_open()?;
-        let info = TopicInfo::new(name, config.partitions, config.settings)?;
-        let settings = Arc::new(TopicSettings::new(&self.shared.options, &info.settings)?);
-        let catalog = Arc::clone(&self.shared.catalog).lock_owned().await;
-        if self.topic(name).is_some() {
-            return Err(Error::TopicExists {
-                topic: name.to_owned(),
-            });
-        }
-        let (topics, shared) = (self.topics_dir()?, Arc::clone(&self.shared));
-        // To the end, even if the caller goes: the directory and the map change together.
-        blocking(move || {
-            let topic = Topic::create(info, &topics, &settings, &shared.flusher)?;
-            let info = topic.info.clone();
-            shared.topics.write().insert(info.name.clone(), Arc::new(topic));
-            drop(catalog);
-            Ok(info)
-        })
-        .await
-    }
-
-    /// A topic by name.
-    pub fn topic(&self, name: &str) -> Option<TopicInfo> {
-        self.shared
-            .topics
-            .read()
-            .get(name)
-            .map(|topic| topic.info.clone())
-    }
-
-    /// All topics by name, the broker's own among them.
-    pub fn topics(&self) -> Vec<TopicInfo> {
-        self.shared
-            .topics
-            .read()
-            .values()
-            .map(|topic| topic.info.clone())
-            .collect()
-    }
-
-    /// Deletes a topic, its records, and the offsets groups have committed in it, durably. Its readers and waiting
-    /// appends get an error.
-    ///
-    /// # Errors
-    /// [`Error::UnknownTopic`], [`Error::InternalTopic`].
-    pub async fn delete_topic(&self, name: &str) -> Result<()> {
-        self.check_open()?;
-        refuse_internal(name)?;
-        let catalog = Arc::clone(&self.shared.catalog).lock_owned().await;
-        let topic = self.shared.topics.read().get(name).cloned();
-        let topic = topic.ok_or_else(|| Error::UnknownTopic {
-            topic: name.to_owned(),
-        })?;
-        let (topics, shared) = (self.topics_dir()?, Arc::clone(&self.shared));
-        // To the end, even if the caller goes.
-        blocking(move || {
-            topic.info.mark_deleted(shared.flusher.disk.as_ref(), &topics)?;
-            shared.topics.write().remove(&topic.info.name);
-            for log in &topic.logs {
-                log.delete();
-            }
-            shared.coordinator.offsets.forget_topic(&topic.info.name)?;
-            drop(catalog);
-            topic.info.remove_deleted(shared.flusher.disk.as_ref(), &topics)
-        })
-        .await
     }
 
     /// The offsets that bound a partition.
@@ -356,7 +282,7 @@ impl Broker {
         &self.shared.coordinator
     }
 
-    fn topics_dir(&self) -> Result<std::path::PathBuf> {
+    pub(crate) fn topics_dir(&self) -> Result<std::path::PathBuf> {
         self.shared
             .data_dir
             .lock()
@@ -403,7 +329,8 @@ impl Broker {
     }
 }
 
-fn refuse_internal(topic: &str) -> Result<()> {
+/// Users only read what the broker keeps for itself.
+pub(crate) fn refuse_internal(topic: &str) -> Result<()> {
     if topic == GROUP_OFFSETS_TOPIC {
         return Err(Error::InternalTopic {
             topic: topic.to_owned(),
@@ -435,35 +362,5 @@ impl Drop for Shared {
             drop(log.retire(Status::Closed));
         }
         self.flusher.stop();
-    }
-}
-
-impl Topic {
-    /// Makes a topic: its logs first, then what makes it exist.
-    pub(crate) fn create(
-        info: TopicInfo,
-        topics: &std::path::Path,
-        settings: &Arc<TopicSettings>,
-        flusher: &Arc<Flusher>,
-    ) -> Result<Self> {
-        let dir = info.dir(topics);
-        let open = |partition: u32| {
-            let id = LogId {
-                topic: info.name.as_str().into(),
-                topic_id: info.id,
-                partition,
-            };
-            let (log, _) = Log::open(dir.join(partition.to_string()), id, Arc::clone(settings), flusher)?;
-            Ok(log)
-        };
-        let logs = (0..info.partitions).map(open).collect::<Result<Vec<_>>>();
-        match logs.and_then(|logs| info.store(flusher.disk.as_ref(), topics).map(|()| logs)) {
-            Ok(logs) => Ok(Self { info, logs }),
-            Err(e) => {
-                // Without its metadata it does not exist; the next start removes what stays.
-                let _ = topic::remove(flusher.disk.as_ref(), &dir);
-                Err(e)
-            }
-        }
     }
 }

@@ -11,6 +11,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::broker::{Broker, Shared};
 use crate::cleaner;
+use crate::disk::Disk;
 use crate::disk::data_dir::DataDir;
 use crate::disk::durable_file::sync_dir;
 use crate::environment::Environment;
@@ -22,7 +23,7 @@ use crate::log::recovery::Recovered;
 use crate::log::{Log, LogId};
 use crate::options::BrokerOptions;
 use crate::recovery_report::{PartitionRecovery, RecoveryAction, RecoveryReport};
-use crate::topic::{GROUP_OFFSETS_TOPIC, Topic, TopicInfo};
+use crate::topic::{self, DeletedTopic, GROUP_OFFSETS_TOPIC, Topic, TopicInfo};
 use crate::topic_settings::TopicSettings;
 use crate::transaction::commit::Coordinator;
 use crate::transaction::expiry::NextTimeout;
@@ -43,7 +44,8 @@ impl Broker {
         let flusher = Flusher::new(environment, &options);
         let topics_dir = data_dir.topics();
 
-        let mut infos = TopicInfo::load_all(disk.as_ref(), &topics_dir)?;
+        let stored = TopicInfo::load_all(disk.as_ref(), &topics_dir)?;
+        let mut infos = stored.live;
         if !infos.iter().any(|info| info.name == GROUP_OFFSETS_TOPIC) {
             let settings = BTreeMap::from([("cleanup.policy".to_owned(), "compact".to_owned())]);
             let info = TopicInfo::new(GROUP_OFFSETS_TOPIC, 1, settings)?;
@@ -83,6 +85,7 @@ impl Broker {
             topic: GROUP_OFFSETS_TOPIC.to_owned(),
         };
         let offsets = GroupOffsets::open(offsets_log.ok_or_else(missing)?)?;
+        forget_deleted(&stored.deleted, &topics, &offsets, disk.as_ref());
         let producers = replayed.producers.iter().map(|(transactional_id, who)| {
             (
                 transactional_id.clone(),
@@ -119,6 +122,25 @@ impl Broker {
     }
 }
 
+/// Removes what is left of deleted topics; first, durably, the offsets that groups committed in them. No flusher thread
+/// runs yet.
+fn forget_deleted(
+    deleted: &[DeletedTopic],
+    topics: &BTreeMap<String, Arc<Topic>>,
+    offsets: &GroupOffsets,
+    disk: &dyn Disk,
+) {
+    for topic in deleted {
+        // If there is a topic of that name, the offsets were forgotten before it was created.
+        let name = topic.name.as_deref().filter(|name| !topics.contains_key(*name));
+        let forgotten = name.map_or(Ok(()), |name| offsets.forget_topic_here(name));
+        if let Err(error) = forgotten.and_then(|()| topic::remove(disk, &topic.dir)) {
+            // A topic created under the name forgets them first, too.
+            tracing::warn!(dir = %topic.dir.display(), %error, "a deleted topic stays until the next start");
+        }
+    }
+}
+
 /// Opens the logs of all partitions, some at a time.
 fn open_logs(
     infos: &[TopicInfo],
@@ -128,7 +150,7 @@ fn open_logs(
 ) -> Result<OpenedLogs> {
     let mut todo: Vec<(PathBuf, LogId, Arc<TopicSettings>)> = Vec::new();
     for info in infos {
-        let settings = Arc::new(TopicSettings::new(options, &info.settings)?);
+        let settings = Arc::new(TopicSettings::of_topic(options, info)?);
         for partition in 0..info.partitions {
             let id = LogId {
                 topic: info.name.as_str().into(),

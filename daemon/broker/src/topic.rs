@@ -14,6 +14,7 @@ use crate::disk::Disk;
 use crate::disk::durable_file::{create_dir, replace, sync_dir};
 use crate::error::{Error, Result};
 use crate::log::Log;
+use crate::transaction::log::TRANSACTION_LOG;
 
 /// The topic of the offsets of consumer groups.
 pub const GROUP_OFFSETS_TOPIC: &str = "__consumer_offsets";
@@ -42,6 +43,21 @@ pub(crate) struct Topic {
     pub(crate) logs: Vec<Arc<Log>>,
 }
 
+/// The topics found in a data directory.
+#[derive(Debug, Default)]
+pub(crate) struct StoredTopics {
+    pub(crate) live: Vec<TopicInfo>,
+    pub(crate) deleted: Vec<DeletedTopic>,
+}
+
+/// A topic that was deleted, of which files are left.
+#[derive(Debug)]
+pub(crate) struct DeletedTopic {
+    pub(crate) dir: PathBuf,
+    /// Its name, unless that is removed already.
+    pub(crate) name: Option<String>,
+}
+
 impl TopicInfo {
     /// Checks the name by Kafka's rules, and the partition count.
     pub(crate) fn new(name: &str, partitions: u32, settings: BTreeMap<String, String>) -> Result<Self> {
@@ -51,6 +67,9 @@ impl TopicInfo {
                 reason,
             })
         };
+        if name == TRANSACTION_LOG {
+            return invalid("the broker calls its own log that".to_owned());
+        }
         if name.is_empty() || name.len() > 249 || name == "." || name == ".." {
             return invalid("a name has 1 to 249 characters and is not \".\" or \"..\"".to_owned());
         }
@@ -75,6 +94,29 @@ impl TopicInfo {
         })
     }
 
+    /// The same topic with more partitions.
+    pub(crate) fn with_partitions(&self, total: u32) -> Result<Self> {
+        let invalid = |reason: String| {
+            Err(Error::InvalidTopic {
+                topic: self.name.clone(),
+                reason,
+            })
+        };
+        if total <= self.partitions {
+            return invalid(format!(
+                "it has {} partitions already and can only get more",
+                self.partitions
+            ));
+        }
+        if total > MOST_PARTITIONS {
+            return invalid(format!("{total} partitions; 1 to {MOST_PARTITIONS} are allowed"));
+        }
+        Ok(Self {
+            partitions: total,
+            ..self.clone()
+        })
+    }
+
     pub(crate) fn dir(&self, topics: &Path) -> PathBuf {
         topics.join(self.id.to_string())
     }
@@ -90,44 +132,48 @@ impl TopicInfo {
         sync_dir(disk, topics)
     }
 
-    /// All topics stored. What a crash left half created or half deleted is removed.
-    pub(crate) fn load_all(disk: &dyn Disk, topics: &Path) -> Result<Vec<Self>> {
+    /// All topics stored. What a crash left half created is removed.
+    pub(crate) fn load_all(disk: &dyn Disk, topics: &Path) -> Result<StoredTopics> {
         // A process that was killed may have left names in the page cache alone; what follows from them must not go.
         sync_dir(disk, topics)?;
-        let mut found = Vec::new();
+        let mut found = StoredTopics::default();
         for name in disk.list(topics).map_err(|e| Error::io("list", topics, e))? {
             let dir = topics.join(name);
+            let stem = dir.file_stem().and_then(|name| name.to_str());
+            let ours = stem.is_some_and(|name| Uuid::parse_str(name).is_ok());
             let metadata = dir.join(METADATA);
-            if dir.extension().is_some_and(|extension| extension == DELETED) || disk.size(&metadata).is_err()
-            {
-                let name = dir.file_stem().and_then(|name| name.to_str());
+            if dir.extension().is_some_and(|extension| extension == DELETED) {
                 // Only what this crate made is removed.
-                if name.is_some_and(|name| Uuid::parse_str(name).is_ok()) {
-                    remove(disk, &dir)?;
+                if ours {
+                    // What does not read any more was being removed, which is begun last.
+                    let name = read_info(disk, &metadata).ok().map(|info| info.name);
+                    found.deleted.push(DeletedTopic { dir, name });
                 }
-                continue;
+            } else if disk.size(&metadata).is_ok() {
+                found.live.push(read_info(disk, &metadata)?);
+            } else if ours {
+                remove(disk, &dir)?;
             }
-            let json = disk
-                .read(&metadata)
-                .map_err(|e| Error::io("read", &metadata, e))?;
-            let info = serde_json::from_slice(&json).map_err(|e| Error::io("decode", &metadata, e.into()))?;
-            found.push(info);
         }
         Ok(found)
     }
 
-    /// Deletes the topic durably; its files are still there.
+    /// Deletes the topic, durably once the directory of the topics is synced; its files are still there.
     pub(crate) fn mark_deleted(&self, disk: &dyn Disk, topics: &Path) -> Result<()> {
         let dir = self.dir(topics);
         disk.rename(&dir, &dir.with_extension(DELETED))
-            .map_err(|e| Error::io("rename", &dir, e))?;
-        sync_dir(disk, topics)
+            .map_err(|e| Error::io("rename", &dir, e))
     }
 
     /// Removes the files of a deleted topic.
     pub(crate) fn remove_deleted(&self, disk: &dyn Disk, topics: &Path) -> Result<()> {
         remove(disk, &self.dir(topics).with_extension(DELETED))
     }
+}
+
+fn read_info(disk: &dyn Disk, metadata: &Path) -> Result<TopicInfo> {
+    let json = disk.read(metadata).map_err(|e| Error::io("read", metadata, e))?;
+    serde_json::from_slice(&json).map_err(|e| Error::io("decode", metadata, e.into()))
 }
 
 pub(crate) fn remove(disk: &dyn Disk, dir: &Path) -> Result<()> {

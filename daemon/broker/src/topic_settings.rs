@@ -9,6 +9,7 @@ use crate::batch::compression::Compression;
 use crate::batch::header::MAX_BATCH_BYTES;
 use crate::error::{Error, Result};
 use crate::options::{BrokerOptions, MAX_SEGMENT_BYTES};
+use crate::topic::{GROUP_OFFSETS_TOPIC, TopicInfo};
 
 /// The settings in force for one topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,7 +118,6 @@ pub struct Setting {
 }
 
 /// One row of the table.
-#[allow(dead_code, reason = "shown where topics are described")]
 struct Rule {
     name: &'static str,
     allowed: &'static str,
@@ -269,13 +269,23 @@ impl TopicSettings {
         Ok(settings)
     }
 
-    /// Those of a topic with settings `own`.
+    /// Those of a topic.
     ///
     /// # Errors
     /// [`Error::InvalidOption`], [`Error::UnknownSetting`].
-    pub(crate) fn new(options: &BrokerOptions, own: &BTreeMap<String, String>) -> Result<Self> {
-        let mut settings = Self::of_broker(options)?;
-        settings.take(own)?;
+    pub(crate) fn of_topic(options: &BrokerOptions, topic: &TopicInfo) -> Result<Self> {
+        let mut settings = if topic.name == GROUP_OFFSETS_TOPIC {
+            // What users choose for their topics is not for this one.
+            let own = BrokerOptions {
+                topic_defaults: BTreeMap::new(),
+                max_message_bytes: MAX_BATCH_BYTES,
+                ..options.clone()
+            };
+            Self::of_broker(&own)?
+        } else {
+            Self::of_broker(options)?
+        };
+        settings.take(&topic.settings)?;
         Ok(settings)
     }
 
@@ -307,32 +317,39 @@ impl TopicSettings {
         }
         Ok(())
     }
+}
 
-    #[allow(dead_code, reason = "shown where topics are described")]
-    /// All settings by name, for a topic that has `own`.
-    pub(crate) fn describe(&self, options: &BrokerOptions, own: &BTreeMap<String, String>) -> Vec<Setting> {
-        let built_in = Self::of_broker(&BrokerOptions::new("")).ok();
-        RULES
-            .iter()
-            .map(|rule| {
-                let value = (rule.show)(self);
-                let source = if own.contains_key(rule.name) {
-                    SettingSource::Topic
-                } else if options.topic_defaults.contains_key(rule.name)
-                    || built_in.as_ref().is_some_and(|b| (rule.show)(b) != value)
-                {
-                    SettingSource::Broker
-                } else {
-                    SettingSource::Default
-                };
-                Setting {
-                    name: rule.name,
-                    value,
-                    source,
-                }
-            })
-            .collect()
-    }
+/// All settings of a topic as they are in force, by name.
+///
+/// # Errors
+/// [`Error::InvalidOption`], [`Error::UnknownSetting`].
+pub(crate) fn describe(options: &BrokerOptions, topic: &TopicInfo) -> Result<Vec<Setting>> {
+    let built_in = TopicSettings::of_broker(&BrokerOptions::new(""))?;
+    let in_force = TopicSettings::of_topic(options, topic)?;
+    let setting = |rule: &Rule| {
+        let value = (rule.show)(&in_force);
+        let source = if topic.settings.contains_key(rule.name) {
+            SettingSource::Topic
+        } else if options.topic_defaults.contains_key(rule.name) || (rule.show)(&built_in) != value {
+            SettingSource::Broker
+        } else {
+            SettingSource::Default
+        };
+        Setting {
+            name: rule.name,
+            value,
+            source,
+        }
+    };
+    Ok(RULES.iter().map(setting).collect())
+}
+
+/// Whether there is a setting of this name.
+///
+/// # Errors
+/// [`Error::UnknownSetting`].
+pub(crate) fn check_name(name: &str) -> Result<()> {
+    rule(name).map(drop)
 }
 
 /// The row of a setting.
@@ -435,15 +452,17 @@ mod tests {
         owned.collect()
     }
 
+    fn topic(values: &[(&str, &str)]) -> TopicInfo {
+        TopicInfo::new("t", 1, own(values)).unwrap()
+    }
+
     fn settings(values: &[(&str, &str)]) -> Result<TopicSettings> {
-        TopicSettings::new(&BrokerOptions::new("x"), &own(values))
+        TopicSettings::of_topic(&BrokerOptions::new("x"), &topic(values))
     }
 
     #[test]
     fn the_defaults_are_kafkas() {
-        let shown = settings(&[])
-            .unwrap()
-            .describe(&BrokerOptions::new("x"), &BTreeMap::new());
+        let shown = describe(&BrokerOptions::new("x"), &topic(&[])).unwrap();
         let value = |name: &str| {
             let setting = shown.iter().find(|setting| setting.name == name).unwrap();
             assert_eq!(setting.source, SettingSource::Default, "{name}");
@@ -464,7 +483,7 @@ mod tests {
 
     #[test]
     fn what_is_shown_reads_back() {
-        let set = settings(&[
+        let values = [
             ("cleanup.policy", " delete , compact "),
             ("compression.type", "zstd"),
             ("delete.retention.ms", "0"),
@@ -479,16 +498,13 @@ mod tests {
             ("retention.ms", "-1"),
             ("segment.bytes", "2147483648"),
             ("segment.ms", "1"),
-        ])
-        .unwrap();
+        ];
+        let set = settings(&values).unwrap();
         assert_eq!((set.retention_bytes, set.retention_ms), (Some(0), None));
-        let shown: BTreeMap<_, _> = set
-            .describe(&BrokerOptions::new("x"), &BTreeMap::new())
-            .into_iter()
-            .map(|setting| (setting.name.to_owned(), setting.value))
-            .collect();
-        assert_eq!(shown.len(), RULES.len(), "every setting is set above");
-        assert_eq!(TopicSettings::new(&BrokerOptions::new("x"), &shown).unwrap(), set);
+        let shown = describe(&BrokerOptions::new("x"), &topic(&values)).unwrap();
+        assert!(shown.iter().all(|setting| setting.source == SettingSource::Topic));
+        let again: Vec<_> = shown.iter().map(|s| (s.name, s.value.as_str())).collect();
+        assert_eq!(settings(&again).unwrap(), set);
     }
 
     #[test]
@@ -532,10 +548,7 @@ mod tests {
         let mut options = BrokerOptions::new("x");
         options.segment_bytes = 1000;
         options.topic_defaults = own(&[("retention.ms", "604800000")]);
-        let of_topic = own(&[("segment.ms", "604800000")]);
-        let shown = TopicSettings::new(&options, &of_topic)
-            .unwrap()
-            .describe(&options, &of_topic);
+        let shown = describe(&options, &topic(&[("segment.ms", "604800000")])).unwrap();
         let source = |name: &str| shown.iter().find(|setting| setting.name == name).unwrap().source;
         assert_eq!(source("segment.bytes"), SettingSource::Broker);
         assert_eq!(source("retention.ms"), SettingSource::Broker);

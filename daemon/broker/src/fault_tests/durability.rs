@@ -69,7 +69,7 @@ fn fail_syncs(disk: &MemoryDisk, topic: &TopicInfo) -> Arc<AtomicUsize> {
 }
 
 fn set_durability(broker: &Broker, topic: &str, durability: Durability) {
-    let settings = TopicSettings::new(&options(durability), &BTreeMap::new()).unwrap();
+    let settings = TopicSettings::of_broker(&options(durability)).unwrap();
     broker.log(topic, 0).unwrap().set_settings(Arc::new(settings));
 }
 

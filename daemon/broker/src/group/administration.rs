@@ -226,16 +226,19 @@ impl GroupOffsets {
     /// Deletes the offsets all groups have in a topic that was deleted, so that one created under its name begins
     /// anew. Blocks until that is durable.
     pub(crate) fn forget_topic(&self, topic: &str) -> Result<()> {
-        let choose = |groups: &Groups<'_>| {
-            let mut changes = Vec::new();
-            for (group, held) in groups.iter() {
-                let of_topic = held.keys().filter(|(name, _)| name == topic);
-                changes.extend(of_topic.map(|(_, partition)| OffsetChange::delete(group, topic, *partition)));
-            }
-            Ok(changes)
-        };
-        match self.change(choose)? {
+        match self.change(|groups| Ok(deletions(groups, topic)))? {
             Some((durable, _)) => durable.blocking_recv().map_err(|_| Error::Closed)?,
+            None => Ok(()),
+        }
+    }
+
+    /// As [`forget_topic`](Self::forget_topic), syncing on this thread: for when no flusher runs yet.
+    pub(crate) fn forget_topic_here(&self, topic: &str) -> Result<()> {
+        match self.change(|groups| Ok(deletions(groups, topic)))? {
+            Some((mut durable, _)) => {
+                self.log.sync_once();
+                durable.try_recv().map_err(|_| Error::Closed)?
+            }
             None => Ok(()),
         }
     }
@@ -279,3 +282,13 @@ impl GroupOffsets {
 }
 
 type Durable = oneshot::Receiver<Result<()>>;
+
+/// What deletes the offsets of all groups in a topic, those under way in open transactions too.
+fn deletions(groups: &Groups<'_>, topic: &str) -> Vec<OffsetChange> {
+    let mut changes = Vec::new();
+    for (group, held) in groups.iter() {
+        let of_topic = held.keys().filter(|(name, _)| name == topic);
+        changes.extend(of_topic.map(|(_, partition)| OffsetChange::delete(group, topic, *partition)));
+    }
+    changes
+}

@@ -24,8 +24,10 @@ pub(crate) mod visibility;
 mod work_queue;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use uuid::Uuid;
@@ -62,6 +64,10 @@ pub(crate) struct Log {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) dir: PathBuf,
     settings: RwLock<Arc<TopicSettings>>,
+    /// The topic is being deleted: its directory may have another name already.
+    going: AtomicBool,
+    /// It is deleted for good: no power failure brings it back.
+    gone: AtomicBool,
     pub(crate) flusher: Arc<Flusher>,
     pub(crate) state: Mutex<LogState>,
     /// Held while the log is compacted.
@@ -220,7 +226,6 @@ impl Log {
         Arc::clone(&self.settings.read())
     }
 
-    #[allow(dead_code, reason = "called where topics are altered")]
     /// Other settings are in force from now on. What was written before writes had to be on disk is synced now; nothing
     /// is acknowledged under that rule before it is.
     pub(crate) fn set_settings(self: &Arc<Self>, settings: Arc<TopicSettings>) {
@@ -405,7 +410,7 @@ impl Log {
         let file = self
             .disk
             .open(&path, OpenMode::Empty)
-            .map_err(|e| Error::write(self.disk.as_ref(), "create", &path, e))?;
+            .map_err(|e| self.or_deleted(Error::write(self.disk.as_ref(), "create", &path, e)))?;
         let index = SegmentIndex::new(base, self.settings().index_interval_bytes);
         Ok(ActiveSegment {
             base,
@@ -447,8 +452,29 @@ impl Log {
         self.state.lock().end
     }
 
+    /// The topic is about to be deleted, or, with `false`, could not be. From now on files that are not found are no
+    /// failure of the disk.
+    pub(crate) fn set_going(&self, going: bool) {
+        self.going.store(going, Ordering::SeqCst);
+    }
+
+    /// What an error is to the user: that of a file that went with its topic says so.
+    pub(crate) fn or_deleted(&self, error: Error) -> Error {
+        match &error {
+            Error::Io { source, .. }
+                if source.kind() == ErrorKind::NotFound && self.going.load(Ordering::SeqCst) =>
+            {
+                Error::TopicDeleted {
+                    topic: self.id.topic.to_string(),
+                }
+            }
+            _ => error,
+        }
+    }
+
     /// The topic was deleted: wakes everybody with an error.
     pub(crate) fn delete(self: &Arc<Self>) {
+        self.gone.store(true, Ordering::SeqCst);
         drop(self.retire(Status::Deleted));
     }
 

@@ -73,7 +73,7 @@ impl Log {
                     // It may have been replaced by a compacted one since it was found.
                     let again = self.find_segment(offset, &look)?;
                     if again.name == found.name {
-                        return Err(e);
+                        return Err(self.or_deleted(e));
                     }
                     found = again;
                 }

@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use parking_lot::{Mutex, RwLock};
 
@@ -152,6 +153,8 @@ impl Log {
             disk: opening.disk,
             dir: opening.dir,
             settings: RwLock::new(opening.settings),
+            going: AtomicBool::new(false),
+            gone: AtomicBool::new(false),
             flusher: Arc::clone(flusher),
             state: Mutex::new(state),
             compacting: Mutex::new(()),

@@ -128,10 +128,14 @@ impl Log {
     /// Syncs what was written so far and acknowledges it. Called by a flusher thread, or before those run.
     pub(crate) fn sync_once(self: &Arc<Self>) {
         let Some(job) = self.begin_sync() else { return };
-        let result = self.run_sync(&job);
+        let result = self.run_sync(&job).map_err(|e| self.or_deleted(e));
         let mut state = self.state.lock();
         let finished = match &result {
             Ok(()) => state.progress.finish(job.target),
+            Err(Error::TopicDeleted { .. }) => {
+                state.status = Status::Deleted;
+                state.progress.stop()
+            }
             // After a failed sync nobody knows what is on disk, and a second try may answer "done" for data that was
             // dropped: the log stops here.
             Err(e) => {
@@ -145,9 +149,12 @@ impl Log {
             self.flusher.push(Arc::clone(self));
         }
         self.flusher.in_flight.release(job.held + finished.held);
-        let outcome = result.map_err(|e| Error::LogFailed {
-            path: self.dir.clone(),
-            reason: e.to_string().into(),
+        let outcome = result.map_err(|e| match e {
+            Error::TopicDeleted { .. } => e,
+            _ => Error::LogFailed {
+                path: self.dir.clone(),
+                reason: e.to_string().into(),
+            },
         });
         for completion in finished.done {
             completion(outcome.clone());

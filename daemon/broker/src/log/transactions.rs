@@ -1,6 +1,7 @@
 //! Ending transactions in a log: markers, and what happens when there is no space for one.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::batch::builder::SealedBatch;
 use crate::batch::header::Outcome;
@@ -65,7 +66,8 @@ impl Log {
     pub(crate) fn marker_durable(&self, producer_id: i64, first: u64, marker: Option<u64>) -> bool {
         let state = self.state.lock();
         let durable = state.progress.durable().offset;
-        if state.status == Status::Deleted || marker.is_some_and(|next| durable >= next) {
+        let gone = state.status == Status::Deleted && self.gone.load(Ordering::SeqCst);
+        if gone || marker.is_some_and(|next| durable >= next) {
             return true;
         }
         let open = state
