@@ -12,6 +12,7 @@ use crate::clock::Clock;
 use crate::disk::data_dir::DataDir;
 use crate::environment::Environment;
 use crate::error::{Error, Result};
+use crate::group::registry::Registry;
 use crate::housekeeping::Keeper;
 use crate::log::flusher::Flusher;
 use crate::log::in_flight::Reserved;
@@ -38,6 +39,7 @@ pub(crate) struct Shared {
     pub(crate) options: BrokerOptions,
     pub(crate) flusher: Arc<Flusher>,
     pub(crate) coordinator: Arc<Coordinator>,
+    pub(crate) groups: Arc<Registry>,
     pub(crate) topics: RwLock<BTreeMap<String, Arc<Topic>>>,
     /// Held while a topic is created or deleted.
     pub(crate) catalog: Arc<tokio::sync::Mutex<()>>,
@@ -129,6 +131,7 @@ impl Broker {
             let topic = Topic::create(info, &topics, &settings, &shared.flusher)?;
             let info = topic.info.clone();
             shared.topics.write().insert(info.name.clone(), Arc::new(topic));
+            shared.groups.topic_changed(&info.name, Some(info.partitions));
             drop(catalog);
             Ok(info)
         })
@@ -172,6 +175,7 @@ impl Broker {
         blocking(move || {
             topic.info.mark_deleted(shared.flusher.disk.as_ref(), &topics)?;
             shared.topics.write().remove(&topic.info.name);
+            shared.groups.topic_changed(&topic.info.name, None);
             for log in &topic.logs {
                 log.delete();
             }
@@ -301,6 +305,7 @@ impl Broker {
         if self.shared.closed.swap(true, Ordering::SeqCst) {
             return Ok(());
         }
+        self.shared.groups.close();
         let _catalog = self.shared.catalog.lock().await;
         let producers: Vec<_> = self.shared.producers.lock().values().cloned().collect();
         for entry in producers {
