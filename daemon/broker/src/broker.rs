@@ -12,6 +12,7 @@ use crate::clock::Clock;
 use crate::disk::data_dir::DataDir;
 use crate::environment::Environment;
 use crate::error::{Error, Result};
+use crate::group::registry::Registry;
 use crate::housekeeping::Keeper;
 use crate::log::flusher::Flusher;
 use crate::log::in_flight::Reserved;
@@ -37,6 +38,7 @@ pub(crate) struct Shared {
     pub(crate) options: BrokerOptions,
     pub(crate) flusher: Arc<Flusher>,
     pub(crate) coordinator: Arc<Coordinator>,
+    pub(crate) groups: Arc<Registry>,
     pub(crate) topics: RwLock<BTreeMap<String, Arc<Topic>>>,
     /// Held while a topic is created, altered or deleted.
     pub(crate) catalog: Arc<tokio::sync::Mutex<()>>,
@@ -227,6 +229,7 @@ impl Broker {
         if self.shared.closed.swap(true, Ordering::SeqCst) {
             return Ok(());
         }
+        self.shared.groups.close();
         let _catalog = self.shared.catalog.lock().await;
         let producers: Vec<_> = self.shared.producers.lock().values().cloned().collect();
         for entry in producers {

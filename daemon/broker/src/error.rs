@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::batch::compression::Compression;
 use crate::disk::Disk;
+use crate::group::assignor::Assignor;
 use crate::topic_partition::TopicPartition;
 
 /// The result of every fallible call of this crate.
@@ -193,6 +194,88 @@ pub enum Error {
         topic: String,
         /// The partition.
         partition: u32,
+    },
+
+    /// The member is not in its group any more: it was expelled, or it left.
+    #[error(
+        "{member_id:?} is no member of group {group:?}: {reason}; what it read since its last commit is read by others, so drop it and poll again, which joins anew"
+    )]
+    UnknownMember {
+        /// The group.
+        group: String,
+        /// The member that called.
+        member_id: String,
+        /// Why it is none.
+        reason: String,
+    },
+
+    /// Another consumer joined with the same `group.instance.id` (invariant 9).
+    #[error(
+        "member {member_id:?} of group {group:?} was fenced by another with group.instance.id {instance_id:?}; stop this one"
+    )]
+    FencedInstance {
+        /// The group.
+        group: String,
+        /// The id both have.
+        instance_id: String,
+        /// The member that called.
+        member_id: String,
+    },
+
+    /// The member does not own the partition, or not since the generation it names.
+    #[error(
+        "member {member_id:?} of group {group:?} may not commit{} under generation {generation} (its own is {current}): what it read there is read by others; poll, and go on with what is assigned",
+        partition.as_ref().map_or_else(String::new, |partition| format!(" {partition}"))
+    )]
+    IllegalGeneration {
+        /// The group.
+        group: String,
+        /// The member that called.
+        member_id: String,
+        /// The generation it named.
+        generation: i32,
+        /// The generation it was last told of.
+        current: i32,
+        /// The partition it does not own, if it is about one.
+        partition: Option<TopicPartition>,
+    },
+
+    /// The group shares out partitions in another way.
+    #[error("group {group:?} uses the assignor {current}, not {assignor}; use the same in all its members")]
+    InconsistentAssignor {
+        /// The group.
+        group: String,
+        /// What the new member asked for.
+        assignor: Assignor,
+        /// What its members use.
+        current: Assignor,
+    },
+
+    /// The group has members, who alone commit its offsets.
+    #[error(
+        "group {group:?} has {members} members; close its consumers, or wait until they are expelled, before its offsets are changed from outside"
+    )]
+    GroupNotEmpty {
+        /// The group.
+        group: String,
+        /// How many it has.
+        members: usize,
+    },
+
+    /// The consumer reads nothing.
+    #[error(
+        "the consumer of group {group:?} has no partitions to read; subscribe to topics or assign partitions first"
+    )]
+    NotSubscribed {
+        /// Its group.
+        group: String,
+    },
+
+    /// A member of a group sends heartbeats, by a task.
+    #[error("a consumer of group {group:?} needs a tokio runtime to subscribe; call it within one")]
+    NoRuntime {
+        /// Its group.
+        group: String,
     },
 
     /// A newer instance of this producer took over (invariant 9).

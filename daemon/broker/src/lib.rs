@@ -44,8 +44,9 @@
 //!   `transaction_record`: what is durable about it; `expiry`: time-outs; `description`: what is under way; `log_transactions`, `transaction_state`: what a partition knows
 //! - `cleaner`, `log::compaction`: the last record of each key stays; `key_offsets` notes which that is, `rewrite` makes
 //!   a batch without the others, `output` the segment
-//! - `group`: consumer groups; `offsets`, `offset_record`: what they have committed; `administration`: looking it up,
-//!   resetting and deleting it
+//! - `group`: consumer groups; `offsets`, `offset_record`: what they have committed; `administration`, `offset_expiry`:
+//!   looking it up, resetting and deleting it; `consumer`, `membership`: reading as a member; `coordinator`, `assignor`,
+//!   `registry`: who the members are and what each gets
 //! - `reader`, `log_read`, `fetched`, `record`, `batch`: from the file to the records
 //!
 //! Beginning and end: `opening`, `data_dir`, `topic`, `log_recovery`, `transaction_recovery`, `recovery_report`.
@@ -95,6 +96,11 @@ pub use broker::{Broker, Offsets};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use error::{Error, Result};
 pub use group::administration::OffsetReset;
+pub use group::assignor::Assignor;
+pub use group::consumer::{Consumer, ConsumerEvent, ConsumerRecords};
+pub use group::consumer_options::{AutoOffsetReset, ConsumerOptions};
+pub use group::description::{GroupDescription, GroupLag, GroupState, MemberDescription};
+pub use group::group_metadata::ConsumerGroupMetadata;
 pub use group::offset_record::{CommittedOffset, OffsetCommit};
 pub use idempotent_producer::{Appended, IdempotentProducer, PreparedBatch, Sequence};
 pub use metrics::{BrokerMetrics, GroupMetrics, Histogram, Metrics, PartitionMetrics};

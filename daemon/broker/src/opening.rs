@@ -16,7 +16,9 @@ use crate::disk::data_dir::DataDir;
 use crate::disk::durable_file::sync_dir;
 use crate::environment::Environment;
 use crate::error::{Error, Result};
+use crate::group::offset_expiry;
 use crate::group::offsets::GroupOffsets;
+use crate::group::registry::Registry;
 use crate::housekeeping::Keeper;
 use crate::log::flusher::Flusher;
 use crate::log::recovery::Recovered;
@@ -99,15 +101,26 @@ impl Broker {
         let producers: HashMap<_, _> = producers.collect();
         flusher.start(options.flush_threads)?;
         recovery.elapsed = begun.elapsed();
+        let keeper = Keeper::new("log-keeper", Arc::clone(&flusher.clock));
+        let coordinator = Arc::new(Coordinator {
+            transactions,
+            offsets,
+        });
+        let counts = topics
+            .values()
+            .map(|topic| (topic.info.name.clone(), topic.info.partitions));
+        let (clock, expire) = (Arc::clone(&flusher.clock), options.offsets_retention);
+        let groups = Registry::new(counts.collect(), expire.is_some(), clock, Arc::clone(&keeper));
+        if let Some(retention) = expire {
+            offset_expiry::schedule(&keeper, &groups, &coordinator, retention)?;
+        }
         let broker = Self::from_shared(Shared {
-            keeper: Keeper::new("log-keeper", Arc::clone(&flusher.clock)),
+            keeper,
+            groups,
             cleaner: Keeper::new("log-cleaner", Arc::clone(&flusher.clock)),
             options,
             flusher,
-            coordinator: Arc::new(Coordinator {
-                transactions,
-                offsets,
-            }),
+            coordinator,
             topics: RwLock::new(topics),
             catalog: Arc::default(),
             producers: Mutex::new(producers),

@@ -58,6 +58,11 @@ pub struct BrokerOptions {
     /// `log.cleaner.dedupe.buffer.size`). They are held while a topic is compacted; a topic with more keys is compacted
     /// in several passes.
     pub compaction_key_bytes: usize,
+    /// How long committed offsets are kept in a group without members, from the commit or from when the last member left:
+    /// Kafka's `offsets.retention.minutes`. Default `None`, for ever (Kafka's is 7 days): who reads may be paused for
+    /// months, and nobody has to tell. Once opened, the broker deletes none for the first ten minutes, in which groups can
+    /// get their members back.
+    pub offsets_retention: Option<Duration>,
     /// Threads that sync files (default 4); more than one, so that the files of one transaction sync at once.
     pub flush_threads: usize,
 }
@@ -73,6 +78,7 @@ impl BrokerOptions {
             checkpoint_bytes: 16 << 20,
             in_flight_bytes: 64 << 20,
             offset_metadata_max_bytes: 4096,
+            offsets_retention: None,
             max_message_bytes: MAX_BATCH_BYTES,
             topic_defaults: BTreeMap::new(),
             retention_check_interval: Duration::from_mins(5),

@@ -53,6 +53,7 @@ impl Broker {
             let topic = Topic::create(info, topics, &settings, &shared.flusher)?;
             let info = topic.info.clone();
             shared.topics.write().insert(info.name.clone(), Arc::new(topic));
+            shared.groups.topic_changed(&info.name, Some(info.partitions));
             Ok(info)
         };
         self.change_catalog(create).await
@@ -124,6 +125,7 @@ impl Broker {
             })?;
             let logs = topic.logs.iter().cloned().chain(added).collect();
             shared.replace_topic(info.clone(), logs);
+            shared.groups.topic_changed(&info.name, Some(info.partitions));
             Ok(info)
         };
         self.change_catalog(add).await
@@ -191,6 +193,7 @@ impl Broker {
             // is durable.
             let synced = sync_dir(disk, topics);
             shared.topics.write().remove(&topic.info.name);
+            shared.groups.topic_changed(&topic.info.name, None);
             for log in &topic.logs {
                 log.delete();
             }

@@ -1,4 +1,4 @@
-//! What the broker's handle offers for the committed offsets of groups: commit, look up, reset, delete, expire.
+//! What the broker's handle offers for groups: describing them; committing, looking up, resetting and deleting offsets.
 
 use std::collections::BTreeMap;
 
@@ -6,6 +6,8 @@ use tokio::sync::oneshot;
 
 use crate::broker::Broker;
 use crate::error::{Error, Result};
+use crate::group::description::{GroupDescription, GroupLag, GroupState};
+use crate::group::group_metadata::ConsumerGroupMetadata;
 use crate::group::offset_record::{self, CommittedOffset, OffsetChange, OffsetCommit};
 use crate::group::offsets::{GroupOffsets, Groups, Held, PendingOffsets};
 
@@ -19,15 +21,19 @@ pub enum OffsetReset {
     Latest,
     /// To this offset, or the nearest there is.
     Offset(u64),
+    /// To the first record with this timestamp or a later one, in milliseconds since 1970; behind the last durable record
+    /// if there is none.
+    Time(i64),
     /// By so many offsets from what is committed, negative ones back; to the nearest there is.
     Shift(i64),
 }
 
 impl Broker {
-    /// Commits the next offsets to read of a consumer group outside any transaction; durable when it returns.
+    /// Commits the next offsets to read of a consumer group outside any transaction; durable when it returns. For groups
+    /// without members, whose readers share out partitions by themselves.
     ///
     /// # Errors
-    /// [`Error::DiskFull`], [`Error::LogFailed`].
+    /// [`Error::GroupNotEmpty`], [`Error::DiskFull`], [`Error::LogFailed`].
     pub async fn commit_group_offsets(&self, group: &str, offsets: &[(&str, u32, u64)]) -> Result<()> {
         let commits: Vec<_> = offsets
             .iter()
@@ -39,26 +45,37 @@ impl Broker {
     /// Commits offsets with metadata; else as [`commit_group_offsets`](Self::commit_group_offsets).
     ///
     /// # Errors
-    /// [`Error::OffsetMetadataTooLarge`], [`Error::DiskFull`], [`Error::LogFailed`].
+    /// [`Error::OffsetMetadataTooLarge`], [`Error::GroupNotEmpty`], [`Error::DiskFull`], [`Error::LogFailed`].
     pub async fn commit_offsets(&self, group: &str, offsets: &[OffsetCommit<'_>]) -> Result<()> {
+        let anybody = ConsumerGroupMetadata::without_member(group);
+        self.commit_offsets_of(&anybody, offsets).await
+    }
+
+    /// Commits offsets as the member of a group that `metadata` names, and only as such.
+    pub(crate) async fn commit_offsets_of(
+        &self,
+        metadata: &ConsumerGroupMetadata,
+        offsets: &[OffsetCommit<'_>],
+    ) -> Result<()> {
         self.check_open()?;
         if offsets.is_empty() {
             return Ok(());
         }
         let now = self.now_ms();
         let limit = self.shared.options.offset_metadata_max_bytes;
-        let changes = offset_record::changes(group, offsets, now, limit)?;
+        let changes = offset_record::changes(&metadata.group, offsets, now, limit)?;
         let batch = offset_record::encode(&changes, now)?;
-        let reserved = self.reserve(&self.coordinator().offsets.log, batch.bytes()).await;
-        let offsets = &self.coordinator().offsets;
+        let table = &self.coordinator().offsets;
+        let reserved = self.reserve(&table.log, batch.bytes()).await;
         let (pending, next) = {
-            let mut groups = offsets.lock();
-            offsets.write(&mut groups, changes, batch, |log, batch| {
+            let _fence = self.shared.groups.fence(metadata, offsets)?;
+            let mut groups = table.lock();
+            table.write(&mut groups, changes, batch, |log, batch| {
                 let appended = log.append(&mut batch.seal(None)?, reserved.hand_over())?;
                 Ok((appended.base, appended.next))
             })?
         };
-        let durable = offsets.apply_when_durable(pending, next);
+        let durable = table.apply_when_durable(pending, next);
         durable.await.map_err(|_| Error::Closed)?
     }
 
@@ -88,15 +105,52 @@ impl Broker {
         self.coordinator().offsets.of(group)
     }
 
-    /// The groups that have offsets.
+    /// The groups that have members or offsets, by name.
     pub fn groups(&self) -> Vec<String> {
-        self.coordinator().offsets.groups()
+        self.list_groups().into_keys().collect()
+    }
+
+    /// The groups that have members or offsets, and their states.
+    pub fn list_groups(&self) -> BTreeMap<String, GroupState> {
+        let mut groups = self.shared.groups.states();
+        for group in self.coordinator().offsets.groups() {
+            groups.entry(group).or_insert(GroupState::Empty);
+        }
+        groups
+    }
+
+    /// A group and its members. A group nobody knows is described as [`Dead`](GroupState::Dead).
+    pub fn describe_group(&self, group: &str) -> GroupDescription {
+        self.shared.groups.describe(group).unwrap_or_else(|| {
+            let has_offsets = !self.coordinator().offsets.of(group).is_empty();
+            GroupDescription {
+                group: group.to_owned(),
+                state: if has_offsets {
+                    GroupState::Empty
+                } else {
+                    GroupState::Dead
+                },
+                generation: 0,
+                assignor: None,
+                members: Vec::new(),
+            }
+        })
+    }
+
+    /// How far a group is behind, by topic and partition: in those it has committed for and that exist.
+    pub fn group_lag(&self, group: &str) -> BTreeMap<(String, u32), GroupLag> {
+        let lag = |((topic, partition), committed): ((String, u32), u64)| {
+            let end = self.offsets(&topic, partition).ok()?.last_stable;
+            let lag = end.saturating_sub(committed);
+            Some(((topic, partition), GroupLag { committed, end, lag }))
+        };
+        self.group_offsets(group).into_iter().filter_map(lag).collect()
     }
 
     /// Deletes all offsets of a group, durably.
     ///
     /// # Errors
-    /// [`Error::DiskFull`], [`Error::LogFailed`].
+    /// [`Error::GroupNotEmpty`], [`Error::DiskFull`], [`Error::LogFailed`].
     pub async fn delete_group_offsets(&self, group: &str) -> Result<()> {
         let choose = |groups: &Groups<'_>| {
             let places = groups.get(group).into_iter().flatten();
@@ -105,13 +159,13 @@ impl Broker {
             };
             Ok(places.map(delete).collect())
         };
-        self.change_offsets(choose).await.map(drop)
+        self.change_offsets(group, choose).await.map(drop)
     }
 
     /// Deletes the offsets of a group in some partitions, durably. Those it does not have are passed over.
     ///
     /// # Errors
-    /// [`Error::DiskFull`], [`Error::LogFailed`].
+    /// [`Error::GroupNotEmpty`], [`Error::DiskFull`], [`Error::LogFailed`].
     pub async fn delete_partition_offsets(&self, group: &str, partitions: &[(&str, u32)]) -> Result<()> {
         let choose = |groups: &Groups<'_>| {
             let held = groups.get(group);
@@ -125,7 +179,7 @@ impl Broker {
                 .map(|(topic, partition)| OffsetChange::delete(group, topic, *partition))
                 .collect())
         };
-        self.change_offsets(choose).await.map(drop)
+        self.change_offsets(group, choose).await.map(drop)
     }
 
     /// Moves the offsets of a group in some partitions, durably and all together; answers where to. Metadata is not
@@ -145,8 +199,8 @@ impl Broker {
     /// ```
     ///
     /// # Errors
-    /// [`Error::UnknownTopic`], [`Error::UnknownPartition`], [`Error::NoCommittedOffset`] for a shift of what is not
-    /// there, [`Error::DiskFull`], [`Error::LogFailed`]; nothing is changed then.
+    /// [`Error::GroupNotEmpty`], [`Error::UnknownTopic`], [`Error::UnknownPartition`], [`Error::NoCommittedOffset`] for a
+    /// shift of what is not there, [`Error::DiskFull`], [`Error::LogFailed`]; nothing is changed then.
     pub async fn reset_group_offsets(
         &self,
         group: &str,
@@ -157,9 +211,21 @@ impl Broker {
             // Counted from what open transactions commit, too.
             self.coordinator().offsets.wait_stable(group, partitions).await;
         }
+        // Found before the lock is taken, as it reads files.
+        let mut targets = Vec::new();
+        for &(topic, partition) in partitions {
+            let to = match to {
+                OffsetReset::Time(timestamp) => {
+                    let found = self.offset_for_time(topic, partition, timestamp).await?;
+                    found.map_or(OffsetReset::Latest, OffsetReset::Offset)
+                }
+                to => to,
+            };
+            targets.push((topic, partition, to));
+        }
         let now = self.now_ms();
         let choose = |groups: &Groups<'_>| {
-            let change = |&(topic, partition): &(&str, u32)| {
+            let change = |&(topic, partition, to): &(&str, u32, OffsetReset)| {
                 let offset = self.reset_target(groups, group, (topic, partition), to)?;
                 Ok(OffsetChange {
                     value: Some(CommittedOffset {
@@ -170,9 +236,9 @@ impl Broker {
                     ..OffsetChange::delete(group, topic, partition)
                 })
             };
-            partitions.iter().map(change).collect()
+            targets.iter().map(change).collect()
         };
-        let changes = self.change_offsets(choose).await?;
+        let changes = self.change_offsets(group, choose).await?;
         let moved = |change: OffsetChange| {
             let offset = change.value?.offset;
             Some(((change.topic, change.partition), offset))
@@ -190,7 +256,8 @@ impl Broker {
         let bounds = self.offsets(topic, partition)?;
         let wanted = match to {
             OffsetReset::Earliest => bounds.log_start,
-            OffsetReset::Latest => bounds.high_watermark,
+            // A time was looked up already.
+            OffsetReset::Latest | OffsetReset::Time(_) => bounds.high_watermark,
             OffsetReset::Offset(offset) => offset,
             OffsetReset::Shift(by) => {
                 let place = (topic.to_owned(), partition);
@@ -207,13 +274,18 @@ impl Broker {
         Ok(wanted.clamp(bounds.log_start, bounds.high_watermark))
     }
 
-    /// Decides changes on the table as it is, and makes them durable before it answers them.
+    /// Decides changes of a group without members on the table as it is, and makes them durable before it answers them.
     async fn change_offsets(
         &self,
+        group: &str,
         choose: impl FnOnce(&Groups<'_>) -> Result<Vec<OffsetChange>>,
     ) -> Result<Vec<OffsetChange>> {
         self.check_open()?;
-        let written = self.coordinator().offsets.change(choose)?;
+        let written = {
+            // Nobody joins before the change is appended; who joins then waits until it holds.
+            let _fence = self.shared.groups.without_members(group)?;
+            self.coordinator().offsets.change(choose)?
+        };
         let Some((durable, changes)) = written else {
             return Ok(Vec::new());
         };
@@ -244,7 +316,7 @@ impl GroupOffsets {
     }
 
     /// Decides changes on the table as it is, and appends them. The receiver tells once they hold.
-    fn change(
+    pub(crate) fn change(
         &self,
         choose: impl FnOnce(&Groups<'_>) -> Result<Vec<OffsetChange>>,
     ) -> Result<Option<(Durable, Vec<OffsetChange>)>> {
@@ -281,7 +353,8 @@ impl GroupOffsets {
     }
 }
 
-type Durable = oneshot::Receiver<Result<()>>;
+/// Tells once changes hold.
+pub(crate) type Durable = oneshot::Receiver<Result<()>>;
 
 /// What deletes the offsets of all groups in a topic, those under way in open transactions too.
 fn deletions(groups: &Groups<'_>, topic: &str) -> Vec<OffsetChange> {

@@ -7,6 +7,7 @@ use crate::batch::builder::BatchBuilder;
 use crate::batch::header::Outcome;
 use crate::broker::Broker;
 use crate::error::{Error, Result};
+use crate::group::group_metadata::ConsumerGroupMetadata;
 use crate::group::offset_record::{self, OffsetCommit};
 use crate::transaction::commit::{self, Committed};
 use crate::transaction::log::ProducerId;
@@ -171,22 +172,39 @@ impl Transaction {
     /// Commits offsets with metadata; else as [`commit_group_offsets`](Self::commit_group_offsets).
     ///
     /// # Errors
-    /// [`Error::OffsetMetadataTooLarge`], and as [`append`](Self::append).
+    /// [`Error::OffsetMetadataTooLarge`], [`Error::GroupNotEmpty`], and as [`append`](Self::append).
     pub async fn commit_offsets(&mut self, group: &str, offsets: &[OffsetCommit<'_>]) -> Result<()> {
+        let anybody = ConsumerGroupMetadata::without_member(group);
+        self.commit_offsets_of(&anybody, offsets).await
+    }
+
+    /// Commits the offsets of a consumer, as of its
+    /// [`group_metadata`](crate::Consumer::group_metadata), with the transaction: what was read of these partitions
+    /// counts as processed if and only if it commits. The next owner of a partition waits for that decision.
+    ///
+    /// # Errors
+    /// [`Error::UnknownMember`] and [`Error::IllegalGeneration`] if the consumer lost a partition since: abort then, as
+    /// others process its records. Else as [`commit_offsets`](Self::commit_offsets).
+    pub async fn commit_offsets_of(
+        &mut self,
+        consumer: &ConsumerGroupMetadata,
+        offsets: &[OffsetCommit<'_>],
+    ) -> Result<()> {
         if offsets.is_empty() {
             return Ok(());
         }
         let now = self.broker.now_ms();
         let limit = self.broker.shared.options.offset_metadata_max_bytes;
-        let changes = offset_record::changes(group, offsets, now, limit)?;
+        let changes = offset_record::changes(&consumer.group, offsets, now, limit)?;
         let batch = offset_record::encode(&changes, now)?;
         let offsets_log = &self.broker.coordinator().offsets.log;
         let reserved = self.broker.reserve(offsets_log, batch.bytes()).await;
         let mut state = self.entry.state.lock();
         let (id, who) = (&self.entry.transactional_id, (self.who, self.number));
-        let offsets = &self.broker.coordinator().offsets;
-        let mut groups = offsets.lock();
-        let (pending, transaction) = offsets.write(&mut groups, changes, batch, |log, batch| {
+        let _fence = self.broker.shared.groups.fence(consumer, offsets)?;
+        let table = &self.broker.coordinator().offsets;
+        let mut groups = table.lock();
+        let (pending, transaction) = table.write(&mut groups, changes, batch, |log, batch| {
             let (appended, transaction) = state.append(id, who, log, batch.pack(None)?, reserved)?;
             Ok((appended.base, transaction))
         })?;
