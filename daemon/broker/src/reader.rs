@@ -386,3 +386,59 @@ pub(crate) async fn blocking<T: Send + 'static>(
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+    use crate::log::compaction::CleanerLimits;
+    use crate::{BatchBuilder, Broker, BrokerOptions, Compression, TopicConfig};
+
+    fn batch(key: &str) -> BatchBuilder {
+        let mut batch = BatchBuilder::new(Compression::None);
+        batch.push(1, Some(key.as_bytes()), Some(&[b'v'; 300]), &[]);
+        batch
+    }
+
+    /// What a reader reads may be replaced, and the aborted range forgotten, before it looks whether it was aborted.
+    #[tokio::test]
+    async fn a_segment_compacted_while_it_is_read_shows_nothing_aborted() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = BrokerOptions {
+            segment_bytes: 2_000,
+            ..BrokerOptions::new(dir.path())
+        };
+        let broker = Broker::open(options).unwrap();
+        let settings = [("cleanup.policy".to_owned(), "compact".to_owned())].into();
+        let config = TopicConfig {
+            settings,
+            ..TopicConfig::new(1)
+        };
+        broker.create_topic("t", config).await.unwrap();
+        let producer = broker.producer("p").await.unwrap();
+        let mut aborted = producer.begin().unwrap();
+        aborted.append("t", 0, batch("aborted")).await.unwrap();
+        aborted.abort().await.unwrap();
+        broker.append("t", 0, batch("stays")).await.unwrap();
+        let log = broker.log("t", 0).unwrap();
+        while log.state.lock().sealed.len() < 2 {
+            broker.append("t", 0, batch("filler")).await.unwrap();
+        }
+
+        let mut reader = broker.reader("t", 0, 0, Isolation::ReadCommitted).unwrap();
+        let now = reader.look_ahead().unwrap();
+        reader.cursor = Some(log.locate(0).unwrap());
+        let plan = reader.plan(&now, 10_000).unwrap();
+        let stop = AtomicBool::new(false);
+        let limits = CleanerLimits {
+            key_bytes: 10_000,
+            stop: &stop,
+        };
+        assert_eq!(log.compact(limits).unwrap().passes, 1);
+        let data = read_here(&plan.cursor, plan.len).unwrap();
+        assert!(matches!(reader.digest(&plan, data, 10_000), Ok(Step::Replaced)));
+        let fetched = reader.try_next(10_000).unwrap().unwrap();
+        assert_eq!(fetched.records().next().unwrap().key, Some(&b"stays"[..]));
+    }
+}

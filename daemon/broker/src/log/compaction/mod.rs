@@ -77,6 +77,8 @@ pub(crate) struct Workload {
     pub(crate) dirty_bytes: u64,
     /// Tombstones may go, or dirty records have waited as long as is allowed.
     due: bool,
+    /// Segments were replaced, and the checkpoint that says so could not be stored.
+    unfinished: bool,
 }
 
 /// Why reading a segment ended.
@@ -102,7 +104,9 @@ impl Workload {
     pub(crate) fn is_worthwhile(&self, min_dirty_millionths: u32) -> bool {
         let all = u128::from(self.clean_bytes) + u128::from(self.dirty_bytes);
         let dirty = u128::from(self.dirty_bytes) * 1_000_000;
-        self.due || (self.dirty_bytes > 0 && dirty >= all * u128::from(min_dirty_millionths))
+        self.due
+            || self.unfinished
+            || (self.dirty_bytes > 0 && dirty >= all * u128::from(min_dirty_millionths))
     }
 
     fn end(&self) -> u64 {
@@ -131,6 +135,7 @@ impl Log {
             clean_bytes: 0,
             dirty_bytes: 0,
             due: false,
+            unfinished: !state.sync.obsolete.is_empty(),
         };
         for segment in &state.sealed {
             let dirty = segment.next > state.cleaned;
@@ -162,6 +167,10 @@ impl Log {
         };
         loop {
             let work = self.workload()?;
+            if work.unfinished {
+                let stored = self.ask_for_checkpoint(&mut self.state.lock());
+                stored.recv().map_err(|_| Error::Closed)??;
+            }
             if work.dirty_bytes == 0 && !work.due {
                 return Ok(cleaned);
             }

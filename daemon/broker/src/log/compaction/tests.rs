@@ -326,36 +326,6 @@ async fn transactions_leave_their_committed_records_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_reader_in_a_file_that_is_replaced_sees_nothing_aborted() {
-    let bench = Bench::new(&[]).await;
-    let producer = bench.broker.producer("p").await.unwrap();
-    bench.put(&[("a", Some("1"))]).await;
-    for n in 0..4 {
-        let mut aborted = producer.begin().unwrap();
-        let long = "no".repeat(100 + n);
-        aborted
-            .append("t", 0, batch(&[("a", Some(&long))]))
-            .await
-            .unwrap();
-        aborted.abort().await.unwrap();
-    }
-    bench.put(&[("b", Some("2"))]).await;
-    bench.fill().await;
-    // It has read the beginning of the file, and what is next there is aborted.
-    let mut reader = bench.reader(0, Isolation::ReadCommitted);
-    let first = reader.try_next(1).unwrap().unwrap();
-    assert_eq!((first.len(), reader.position()), (1, 1));
-    // As if the file were replaced after it decided what to read.
-    bench.compact();
-    bench.log().state.lock().sealed[0].generation = 0;
-    let log = bench.log();
-    let found = log.aborted.read().contain(0, 1);
-    assert!(!found, "what was aborted is forgotten");
-    bench.log().state.lock().sealed[0].generation = 1;
-    assert_eq!(rows(&mut reader), [row(bench.committed()[1].0, "b", Some("2"))]);
-}
-
-#[tokio::test]
 async fn more_keys_than_memory_take_several_passes() {
     let bench = Bench::new(&[("segment.bytes", "6000")]).await;
     let mut last = BTreeMap::new();
