@@ -92,8 +92,7 @@ impl Broker {
         Self::open_on(environment, options)
     }
 
-    /// Does the periodic work at once, on the calling thread: closing and removing old segments, compaction, time-outs
-    /// that have passed. It happens by itself; tests and operators need not wait for it.
+    /// Does the periodic work at once, on the calling thread: compaction, time-outs that have passed. It happens by itself; tests and operators need not wait for it.
     pub fn run_housekeeping_now(&self) {
         self.shared.keeper.run_now();
         self.shared.cleaner.run_now();

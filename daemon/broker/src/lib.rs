@@ -41,13 +41,18 @@
 //! - `log`: a partition; `log_sync`, `flusher`: syncing it and acknowledging; `checkpoint`, `offset_index`, `segment`:
 //!   its files
 //! - `commit`: committing a transaction, with the argument why one round of syncs is enough; `transaction_log`,
-//!   `transaction_record`: what is durable about it; `expiry`: time-outs; `description`: what is under way; `log_transactions`, `transaction_state`: what a partition knows
+//!   `transaction_record`: what is durable about it; `expiry`: time-outs; `description`: what is under way;
+//!   `log_transactions`, `transaction_state`: what a partition knows
 //! - `cleaner`, `log::compaction`: the last record of each key stays; `key_offsets` notes which that is, `rewrite` makes
 //!   a batch without the others, `output` the segment
 //! - `group`: consumer groups; `offsets`, `offset_record`: what they have committed; `administration`, `offset_expiry`:
 //!   looking it up, resetting and deleting it; `consumer`, `membership`: reading as a member; `coordinator`, `assignor`,
 //!   `registry`: who the members are and what each gets
+//! - `visibility`, `progress`: what readers may see, and who waits for it; `reader_set`: many partitions, one waiter
 //! - `reader`, `log_read`, `fetched`, `record`, `batch`: from the file to the records
+//!
+//! Beside it: `topic_catalog`, `topic_settings`: creating, altering, growing, deleting topics; `housekeeping`, `clock`:
+//! what is due later; `metrics`.
 //!
 //! Beginning and end: `opening`, `data_dir`, `topic`, `log_recovery`, `transaction_recovery`, `recovery_report`.
 //! In the background: `housekeeping` (the threads for work that is due at a time), on the time of `clock`.

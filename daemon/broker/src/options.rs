@@ -38,9 +38,6 @@ pub struct BrokerOptions {
     /// Settings under Kafka's names for the topics that have none of that name themselves (default none); they go
     /// before the other options here.
     pub topic_defaults: BTreeMap<String, String>,
-    /// How often segments are looked at for being too old or too many (default 5 minutes, Kafka's
-    /// `log.retention.check.interval.ms`).
-    pub retention_check_interval: Duration,
     /// How long partitions remember a producer that is silent (default 1 day, Kafka's `producer.id.expiration.ms`): for
     /// that long a batch sent again is recognised. While it has a transaction open it is remembered in any case.
     pub producer_id_expiration: Duration,
@@ -81,7 +78,6 @@ impl BrokerOptions {
             offsets_retention: None,
             max_message_bytes: MAX_BATCH_BYTES,
             topic_defaults: BTreeMap::new(),
-            retention_check_interval: Duration::from_mins(5),
             producer_id_expiration: Duration::from_hours(24),
             transactional_id_expiration: None,
             transaction_max_timeout: Duration::from_mins(15),
@@ -107,7 +103,6 @@ impl BrokerOptions {
             });
         }
         let never_zero = [
-            ("retention_check_interval", Some(self.retention_check_interval)),
             ("producer_id_expiration", Some(self.producer_id_expiration)),
             ("transactional_id_expiration", self.transactional_id_expiration),
             ("transaction_max_timeout", Some(self.transaction_max_timeout)),

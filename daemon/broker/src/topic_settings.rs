@@ -2,6 +2,9 @@
 //!
 //! One table says for each setting its name, what is allowed, how it is read and how it is shown. A value comes from the
 //! topic, else from what the broker was opened with, else it is the built-in default.
+//!
+//! `retention.ms` and `retention.bytes` are checked, kept and shown, and not acted on in this version: nothing is removed
+//! by time or size.
 
 use std::collections::BTreeMap;
 
