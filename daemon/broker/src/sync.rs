@@ -1,6 +1,6 @@
 //! The locks and atomics of the concurrent core: [`progress`](crate::log::progress),
 //! [`visibility`](crate::log::visibility), [`ready_queue`](crate::log::ready_queue),
-//! [`work_queue`](crate::log::work_queue) and [`in_flight`](crate::log::in_flight) take theirs from here and from nowhere else.
+//! `work_queue` and `in_flight` take theirs from here and from nowhere else.
 //!
 //! `tests/interleavings.rs` compiles those files a second time, in a crate whose `sync` module has shuttle's types
 //! under the same names: so `cargo test` explores their interleavings with no flag and no other build.

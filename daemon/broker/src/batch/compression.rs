@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `none` | 0 | the records as they are |
 //! | `gzip` | 1 | RFC 1952, one member (read: any number) |
-//! | `snappy` | 2 | the framing of snappy-java, see [`snappy`](crate::batch::snappy) (read: also raw) |
+//! | `snappy` | 2 | the framing of snappy-java, see `snappy.rs` (read: also raw) |
 //! | `lz4` | 3 | an LZ4 frame of independent 64 KiB blocks (read: any frame) |
 //! | `zstd` | 4 | a Zstandard frame, level 3 (read: any number of frames) |
 //!
