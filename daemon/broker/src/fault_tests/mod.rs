@@ -9,3 +9,4 @@ mod durability;
 mod failed_disk;
 mod memory_disk;
 mod power_failure;
+mod torn_commit;
