@@ -63,7 +63,7 @@ mod clock;
 mod disk;
 mod environment;
 mod error;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 mod fault_tests;
 mod group;
 mod housekeeping;
@@ -81,6 +81,10 @@ mod topic;
 mod topic_partition;
 mod topic_settings;
 mod transaction;
+
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use fault_tests::fuzz_targets as fuzzing;
 
 pub use batch::builder::BatchBuilder;
 pub use batch::compression::Compression;
