@@ -72,7 +72,7 @@ mod clock;
 mod disk;
 mod environment;
 mod error;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 mod fault_tests;
 mod group;
 mod housekeeping;
@@ -92,6 +92,10 @@ mod topic_catalog;
 mod topic_partition;
 mod topic_settings;
 mod transaction;
+
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use fault_tests::fuzz_targets as fuzzing;
 
 pub use batch::builder::BatchBuilder;
 pub use batch::compression::Compression;

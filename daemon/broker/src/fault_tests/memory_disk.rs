@@ -118,6 +118,7 @@ impl MemoryDisk {
     }
 
     /// The disk after `history`, with the power on: what a process finds that follows one that was killed.
+    #[cfg(test)]
     pub(super) fn after(base: &[Node], history: &[Event]) -> Self {
         let mut inner = Inner {
             base: base.to_vec(),
@@ -150,6 +151,22 @@ impl MemoryDisk {
     pub(super) fn heal(&self) {
         self.0.lock().fault = None;
     }
+
+    /// The paths and contents of all files.
+    pub(super) fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        let inner = self.0.lock();
+        let mut found = BTreeMap::new();
+        let mut todo = vec![(PathBuf::from("/"), ROOT)];
+        while let Some((path, id)) = todo.pop() {
+            match &inner.nodes[id] {
+                Node::File(bytes) => {
+                    found.insert(path, bytes.clone());
+                }
+                Node::Dir(names) => todo.extend(names.iter().map(|(name, id)| (path.join(name), *id))),
+            }
+        }
+        found
+    }
 }
 
 impl Inner {
@@ -160,6 +177,7 @@ impl Inner {
         }
     }
 
+    #[cfg(test)]
     fn repeat(&mut self, event: &Event) -> io::Result<()> {
         match event {
             Event::Write { file, at, bytes } => self.write(*file, *at, bytes),

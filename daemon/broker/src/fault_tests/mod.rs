@@ -1,12 +1,23 @@
 //! What only shows when the disk fails or the power goes: every legal state of the disk after a power failure, and
-//! every operation failing once. The disk is one in memory that remembers all that is done to it.
+//! every operation failing once. The disk is one in memory that remembers all that is done to it. And what shows when
+//! the files hold anything at all.
 
+#[cfg(test)]
 mod compaction;
+#[cfg(test)]
 mod crash_disk;
+#[cfg(test)]
 mod crash_ledger;
+#[cfg(test)]
 mod crash_workload;
+#[cfg(test)]
 mod durability;
+#[cfg(test)]
 mod failed_disk;
+pub mod fuzz_targets;
+#[cfg_attr(not(test), expect(dead_code, reason = "fuzzing uses a part of it"))]
 mod memory_disk;
+#[cfg(test)]
 mod power_failure;
+#[cfg(test)]
 mod torn_commit;
