@@ -85,9 +85,9 @@ impl Expression {
         let stack = (depth(program.expression()) + 4) * LEVEL_STACK;
         Ok(Self {
             program,
-            stack,
             env,
             key,
+            stack,
             reads_key,
             reads_value,
             reads_headers,

@@ -98,7 +98,7 @@ fn deletes_and_tombstones() {
     };
     let (kept, gone) = (marked(2, false), marked(1, true));
     let modern = "delete.tombstone.handling.mode";
-    let table: [(&[(&str, &str)], &str, &str, &str); 9] = [
+    let table: [(Settings<'_>, &str, &str, &str); 9] = [
         (&[], updated, "struct? null", "dropped"),
         (&[(modern, "tombstone")], updated, "struct? null", "dropped"),
         (&[(modern, "drop")], updated, "dropped", "dropped"),

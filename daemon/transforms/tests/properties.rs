@@ -167,10 +167,8 @@ fn record(datum: impl Strategy<Value = Datum> + Clone) -> impl Strategy<Value = 
         })
 }
 
-type Settings = &'static [(&'static str, &'static str)];
-
 /// Configurations of every class.
-const CHAINS: [(&str, Settings); 36] = [
+const CHAINS: [(&str, Settings<'static>); 36] = [
     ("Cast$Value", &[("spec", "a:int8,b:string,id:boolean,t:float32")]),
     (
         "Cast$Key",

@@ -181,7 +181,7 @@ fn what_an_expression_does_not_read_stays_encoded() {
 fn nulls_topics_and_languages() {
     let class = "io.debezium.transforms.Filter";
     let condition = ("condition", "value == null");
-    let table: [(&[(&str, &str)], Record, &str); 5] = [
+    let table: [(Settings<'_>, Record, &str); 5] = [
         (&[("condition", "value.op == 'x'")], to("a"), "a null -> null"),
         (&[condition, ("null.handling.mode", "drop")], to("a"), "dropped"),
         (

@@ -7,6 +7,9 @@ use std::fmt::Write as _;
 use tidewater_plugin_api::{ConfigMap, Field, Schema, Type, Value};
 use tidewater_transforms::{Chain, Datum, Header, Record};
 
+/// The keys of one transform.
+pub type Settings<'a> = &'a [(&'a str, &'a str)];
+
 /// A field of a struct: its name, its schema, its value.
 pub type Part = (&'static str, Schema, Value);
 
@@ -152,7 +155,7 @@ pub fn outcome(class: &str, settings: &[(&str, &str)], datum: &Datum) -> String 
 }
 
 /// Checks a table of outcomes.
-pub fn check(class: &str, table: Vec<(&[(&str, &str)], Datum, &str)>) {
+pub fn check(class: &str, table: Vec<(Settings<'_>, Datum, &str)>) {
     for (settings, datum, expected) in table {
         let found = outcome(class, settings, &datum);
         if let Some(part) = expected.strip_prefix("error: …") {
