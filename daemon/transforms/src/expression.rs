@@ -15,6 +15,14 @@ use crate::record::{Record, Side};
 
 /// Longer than a condition that people still read.
 const MAX_LENGTH: usize = 8192;
+/// How deep an expression may nest. Parser and evaluation are recursive, and a stack that runs over ends the process.
+const MAX_DEPTH: usize = 32;
+/// Stack that the evaluation of one level takes at most; unoptimized code takes much more.
+const LEVEL_STACK: usize = if cfg!(debug_assertions) {
+    128 << 10
+} else {
+    32 << 10
+};
 /// An expression may look at each element of each list in each list, which is linear in a record, and no further.
 const MAX_LOOPS: usize = 3;
 
@@ -34,6 +42,8 @@ pub(crate) struct Expression {
     program: Program,
     env: Arc<Env>,
     key: &'static str,
+    /// What an evaluation may take of the stack; where less is left, it gets one of its own.
+    stack: usize,
     reads_key: bool,
     reads_value: bool,
     reads_headers: bool,
@@ -45,23 +55,11 @@ impl Expression {
         if text.len() > MAX_LENGTH {
             return Err(format!("is longer than {MAX_LENGTH} bytes; split it"));
         }
-        let env = Env::stdlib();
-        let compiled = catch_unwind(AssertUnwindSafe(|| env.compile(text)));
-        let program = match compiled {
-            Ok(Ok(program)) => program,
-            Ok(Err(errors)) => {
-                let first = errors.to_string();
-                let first = first
-                    .lines()
-                    .find(|line| !line.trim().is_empty())
-                    .unwrap_or_default();
-                return Err(format!(
-                    "is no expression of CEL: {}",
-                    first.trim_start_matches("ERROR: ")
-                ));
-            }
-            Err(_) => return Err("is no expression of CEL".into()),
-        };
+        if brackets(text) > MAX_DEPTH {
+            return Err(too_deep());
+        }
+        let env = Arc::new(Env::stdlib());
+        let program = compile(&env, text)?;
         if loops(program.expression()) > MAX_LOOPS {
             return Err(format!(
                 "nests all, exists, map or filter more than {MAX_LOOPS} deep; take it apart"
@@ -84,10 +82,12 @@ impl Expression {
                 crate::nearest::suggestion(&name, VARIABLES)
             ));
         }
+        let stack = (depth(program.expression()) + 4) * LEVEL_STACK;
         Ok(Self {
             program,
-            env: Arc::new(env),
+            env,
             key,
+            stack,
             reads_key,
             reads_value,
             reads_headers,
@@ -111,7 +111,7 @@ impl Expression {
         let evaluated = catch_unwind(AssertUnwindSafe(|| {
             let mut context = Context::with_env(self.env.clone());
             context.set_variable_resolver(&variables);
-            self.program.execute(&context)
+            stacker::maybe_grow(self.stack, self.stack, || self.program.execute(&context))
         }));
         match evaluated {
             Ok(Ok(value)) => Ok(value),
@@ -171,10 +171,73 @@ fn told(error: &ExecutionError) -> String {
     }
 }
 
-/// How deep loops nest in `expression`; its own depth is bounded by the parser.
+/// Compiles `text` on a stack of its own: the parser's is used up by little, and one that runs over ends the process.
+fn compile(env: &Arc<Env>, text: &str) -> Result<Program, String> {
+    /// For every text of [`MAX_LENGTH`] that nests [`MAX_DEPTH`] deep, many times over; only what is used takes memory.
+    const STACK: usize = 256 << 20;
+    let (env, text) = (env.clone(), text.to_owned());
+    let work = move || match env.compile(&text) {
+        // Dropping what is too deep is recursive too, so it ends here.
+        // A loop and its parts are several levels of what people wrote as one.
+        Ok(program) if depth(program.expression()) > 2 * MAX_DEPTH => Err(too_deep()),
+        Ok(program) => Ok(program),
+        Err(errors) => {
+            let errors = errors.to_string();
+            let first = errors.lines().find(|line| !line.trim().is_empty());
+            let first = first.unwrap_or_default().trim_start_matches("ERROR: ");
+            Err(format!("is no expression of CEL: {first}"))
+        }
+    };
+    std::thread::Builder::new()
+        .name("cel-parser".into())
+        .stack_size(STACK)
+        .spawn(work)
+        .map_err(|error| format!("cannot be compiled: no thread for it: {error}"))?
+        .join()
+        .unwrap_or_else(|_| Err("is no expression of CEL".into()))
+}
+
+fn too_deep() -> String {
+    format!("nests more than {MAX_DEPTH} deep; take it apart")
+}
+
+/// How deep brackets nest, those in strings among them, and how many prefixes of one letter and conditions follow one another:
+/// what a parser descends for, seen before it does.
+fn brackets(text: &str) -> usize {
+    let (mut depth, mut deepest, mut run, mut longest) = (0_usize, 0, 0, 0);
+    for byte in text.bytes() {
+        match byte {
+            b'(' | b'[' | b'{' => depth += 1,
+            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        match byte {
+            b'!' | b'-' => run += 1,
+            b' ' | b'\t' | b'\n' | b'\r' => {}
+            _ => run = 0,
+        }
+        deepest = deepest.max(depth);
+        longest = longest.max(run);
+    }
+    let conditions = text.bytes().filter(|byte| *byte == b'?').count();
+    deepest.max(longest).max(conditions)
+}
+
+/// How deep `expression` nests. It is walked by a list, since it may be deeper than calls can go.
+fn depth(expression: &IdedExpr) -> usize {
+    let mut open = vec![(expression, 1)];
+    let mut deepest = 0;
+    while let Some((part, depth)) = open.pop() {
+        deepest = deepest.max(depth);
+        parts(part, &mut |inner| open.push((inner, depth + 1)));
+    }
+    deepest
+}
+
+/// How deep loops nest in `expression`.
 fn loops(expression: &IdedExpr) -> usize {
     let mut deepest = 0;
-    each_part(expression, &mut |part| deepest = deepest.max(loops(part)));
+    parts(expression, &mut |part| deepest = deepest.max(loops(part)));
     deepest + usize::from(matches!(expression.expr, Expr::Comprehension(_)))
 }
 
@@ -188,28 +251,35 @@ fn is_own(expression: &IdedExpr, name: &str) -> bool {
         }
         _ => false,
     };
-    each_part(expression, &mut |part| own |= is_own(part, name));
+    parts(expression, &mut |part| own |= is_own(part, name));
     own
 }
 
-fn each_part(expression: &IdedExpr, visit: &mut dyn FnMut(&IdedExpr)) {
+/// The parts that `expression` is directly made of.
+fn parts<'a>(expression: &'a IdedExpr, visit: &mut dyn FnMut(&'a IdedExpr)) {
     match &expression.expr {
-        Expr::Call(call) => call
-            .target
-            .iter()
-            .map(|target| &**target)
-            .chain(&call.args)
-            .for_each(visit),
-        Expr::Comprehension(inner) => [
-            &inner.iter_range,
-            &inner.accu_init,
-            &inner.loop_cond,
-            &inner.loop_step,
-            &inner.result,
-        ]
-        .into_iter()
-        .for_each(visit),
-        Expr::List(list) => list.elements.iter().for_each(visit),
+        Expr::Call(call) => {
+            for part in call.target.iter().map(|target| &**target).chain(&call.args) {
+                visit(part);
+            }
+        }
+        Expr::Comprehension(inner) => {
+            let parts = [
+                &inner.iter_range,
+                &inner.accu_init,
+                &inner.loop_cond,
+                &inner.loop_step,
+                &inner.result,
+            ];
+            for part in parts {
+                visit(part);
+            }
+        }
+        Expr::List(list) => {
+            for part in &list.elements {
+                visit(part);
+            }
+        }
         Expr::Select(select) => visit(&select.operand),
         Expr::Map(map) => entries(map.entries.iter().map(|entry| &entry.expr), visit),
         Expr::Struct(fields) => entries(fields.entries.iter().map(|entry| &entry.expr), visit),
@@ -217,7 +287,7 @@ fn each_part(expression: &IdedExpr, visit: &mut dyn FnMut(&IdedExpr)) {
     }
 }
 
-fn entries<'a>(entries: impl Iterator<Item = &'a EntryExpr>, visit: &mut dyn FnMut(&IdedExpr)) {
+fn entries<'a>(entries: impl Iterator<Item = &'a EntryExpr>, visit: &mut dyn FnMut(&'a IdedExpr)) {
     for entry in entries {
         match entry {
             EntryExpr::StructField(field) => visit(&field.value),
