@@ -14,7 +14,9 @@ use crate::disk::Disk;
 use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::log::Log;
+use crate::log::active_file::OpenFiles;
 use crate::log::in_flight::InFlight;
+use crate::log::recovery_budget::RecoveryBudget;
 use crate::log::work_queue::WorkQueue;
 use crate::options::BrokerOptions;
 
@@ -29,6 +31,8 @@ pub(crate) struct Flusher {
     /// Bytes a log takes between two checkpoints.
     pub(crate) checkpoint_bytes: u64,
     pub(crate) in_flight: InFlight,
+    pub(crate) recovery_budget: Arc<RecoveryBudget>,
+    pub(crate) open_files: OpenFiles,
 }
 
 impl Flusher {
@@ -40,6 +44,8 @@ impl Flusher {
             clock: environment.clock,
             checkpoint_bytes: options.checkpoint_bytes,
             in_flight: InFlight::new(options.in_flight_bytes),
+            recovery_budget: RecoveryBudget::new(options.recovery_bytes),
+            open_files: OpenFiles::new(options.open_files),
         })
     }
 
