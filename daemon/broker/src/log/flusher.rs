@@ -75,11 +75,18 @@ impl Flusher {
     /// Syncs what is queued, then ends the threads.
     pub(crate) fn stop(&self) {
         self.queue.stop();
+        let mut own = false;
         for thread in self.threads.lock().drain(..) {
             // The last handle may be dropped by a completion, on a flusher thread: that one ends by itself.
-            if thread.thread().id() != thread::current().id() && thread.join().is_err() {
+            if thread.thread().id() == thread::current().id() {
+                own = true;
+            } else if thread.join().is_err() {
                 tracing::error!("a flusher thread panicked");
             }
+        }
+        if !own {
+            // A log queued after the threads had ended would keep the flusher and itself, and its file open, for ever.
+            self.run();
         }
     }
 }
