@@ -38,8 +38,8 @@
 //! - `batch_builder`, `varint`, `compression`, `snappy`, `buffer_pool`: records become a batch
 //! - `broker`: the public handle; `producer`, `producer_state`: transactional producers
 //! - `idempotent_producer`, `log/producers`: batches that are numbered, and the check that none is written twice
-//! - `log`: a partition; `log_sync`, `flusher`: syncing it and acknowledging; `checkpoint`, `offset_index`, `segment`:
-//!   its files
+//! - `log`: a partition; `log_sync`, `flusher`: syncing it and acknowledging; `checkpoint`, `offset_index`, `segment`,
+//!   `active_file`: its files; `recovery_budget`: how much of all of them a crash would have to be read back
 //! - `commit`: committing a transaction, with the argument why one round of syncs is enough; `transaction_log`,
 //!   `transaction_record`: what is durable about it; `expiry`: time-outs; `description`: what is under way;
 //!   `log_transactions`, `transaction_state`: what a partition knows
@@ -63,7 +63,8 @@
 //!
 //! # Memory
 //! Bounded (invariant 6): bytes written and not synced by [`BrokerOptions::in_flight_bytes`], what a reader holds by
-//! the caller's `max_bytes`, idle buffers by a constant. An open file a partition, and one a reader of old segments.
+//! the caller's `max_bytes`, idle buffers by a constant. Open files: those with
+//! writes under way, one a reader, and [`BrokerOptions::open_files`] others. A partition takes a few KB.
 
 mod batch;
 mod broker;

@@ -33,8 +33,9 @@ use crate::transaction::log::{TRANSACTION_LOG, TransactionLog};
 use crate::transaction::producer_state::ProducerEntry;
 use crate::transaction::recovery::{OpenedLogs, decide};
 
-/// Threads that read logs back.
-const OPENING_THREADS: usize = 4;
+/// Threads that read logs back: they wait for the disk most of the time, and syncs of many files at once cost little
+/// more than one.
+const OPENING_THREADS: usize = 16;
 
 impl Broker {
     pub(crate) fn open_on(environment: impl Into<Environment>, options: BrokerOptions) -> Result<Self> {

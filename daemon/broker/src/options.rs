@@ -24,9 +24,15 @@ pub struct BrokerOptions {
     /// Bytes between two entries of the offset index (default 16 KiB). A topic's setting `index.interval.bytes` goes
     /// before it.
     pub index_interval_bytes: u64,
-    /// Bytes a partition takes between two checkpoints, and so about what is read again after a crash (default
+    /// Bytes a partition takes between two checkpoints, and so about what is read again of it after a crash (default
     /// 16 MiB).
     pub checkpoint_bytes: u64,
+    /// Bytes all partitions together take behind their checkpoints, and so about what is read again after a crash
+    /// (default 256 MiB); beyond it those with most of them write one.
+    pub recovery_bytes: u64,
+    /// Segments being written that are kept open while nothing is being written to them (default 512). Partitions
+    /// with writes under way and readers have theirs open besides.
+    pub open_files: usize,
     /// Most bytes written and not yet synced, over all partitions; beyond it appends wait (default 64 MiB).
     pub in_flight_bytes: usize,
     /// Most bytes of metadata beside a committed offset (default 4096): Kafka's `offset.metadata.max.bytes`. At most
@@ -73,6 +79,8 @@ impl BrokerOptions {
             segment_bytes: 128 << 20,
             index_interval_bytes: 16 << 10,
             checkpoint_bytes: 16 << 20,
+            recovery_bytes: 256 << 20,
+            open_files: 512,
             in_flight_bytes: 64 << 20,
             offset_metadata_max_bytes: 4096,
             offsets_retention: None,
@@ -135,6 +143,8 @@ impl BrokerOptions {
         let positive = [
             ("index_interval_bytes", self.index_interval_bytes),
             ("checkpoint_bytes", self.checkpoint_bytes),
+            ("recovery_bytes", self.recovery_bytes),
+            ("open_files", self.open_files as u64),
             ("in_flight_bytes", self.in_flight_bytes as u64),
             ("compaction_key_bytes", self.compaction_key_bytes as u64),
             ("flush_threads", self.flush_threads as u64),

@@ -98,6 +98,7 @@ impl<'a> Records<'a> {
         }
     }
 
+    #[inline]
     fn parse(&mut self) -> Option<RecordView<'a>> {
         let mut body = take_bytes(&mut self.data)??;
         let (_attributes, rest) = body.split_first()?;

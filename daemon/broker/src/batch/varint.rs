@@ -20,17 +20,40 @@ pub(crate) fn len(value: i64) -> usize {
 }
 
 /// Takes one varint off the front of `data`; `None` if it is cut short or longer than 64 bits.
+///
+/// One and two bytes, nearly all there are, go without a loop: walking records is mostly this.
 #[inline]
 pub(crate) fn take(data: &mut &[u8]) -> Option<i64> {
+    let bytes = *data;
+    let first = *bytes.first()?;
+    if first < 0x80 {
+        *data = &bytes[1..];
+        return Some(unzigzag(u64::from(first)));
+    }
+    let second = *bytes.get(1)?;
+    if second < 0x80 {
+        *data = &bytes[2..];
+        return Some(unzigzag(u64::from(first & 0x7f) | u64::from(second) << 7));
+    }
+    take_long(data)
+}
+
+#[inline(never)]
+fn take_long(data: &mut &[u8]) -> Option<i64> {
     let mut value = 0u64;
     for (i, byte) in data.iter().enumerate().take(10) {
         value |= u64::from(byte & 0x7f) << (7 * i);
         if byte & 0x80 == 0 {
             *data = &data[i + 1..];
-            return Some((value >> 1) as i64 ^ -((value & 1) as i64));
+            return Some(unzigzag(value));
         }
     }
     None
+}
+
+#[inline]
+fn unzigzag(value: u64) -> i64 {
+    (value >> 1) as i64 ^ -((value & 1) as i64)
 }
 
 #[cfg(test)]

@@ -130,10 +130,6 @@ impl DiskFile for MeasuredFile {
         self.inner.set_len(size)
     }
 
-    fn size(&self) -> io::Result<u64> {
-        self.inner.size()
-    }
-
     fn sync_data(&self) -> io::Result<()> {
         let begun = Instant::now();
         let synced = self.inner.sync_data();

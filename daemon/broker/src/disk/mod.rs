@@ -62,7 +62,6 @@ pub(crate) trait DiskFile: Debug + Send + Sync {
     fn read_cached_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize>;
     fn write_all_at(&self, bytes: &[u8], position: u64) -> io::Result<()>;
     fn set_len(&self, size: u64) -> io::Result<()>;
-    fn size(&self) -> io::Result<u64>;
     /// Makes the bytes and the size durable.
     fn sync_data(&self) -> io::Result<()>;
 }

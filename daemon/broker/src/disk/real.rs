@@ -107,10 +107,6 @@ impl DiskFile for File {
         File::set_len(self, size)
     }
 
-    fn size(&self) -> io::Result<u64> {
-        Ok(self.metadata()?.len())
-    }
-
     fn sync_data(&self) -> io::Result<()> {
         File::sync_data(self)
     }

@@ -455,10 +455,6 @@ impl DiskFile for MemoryFile {
         inner.resize(self.id, size)
     }
 
-    fn size(&self) -> io::Result<u64> {
-        Ok(self.disk.0.lock().bytes(self.id)?.len() as u64)
-    }
-
     fn sync_data(&self) -> io::Result<()> {
         let begun = {
             let mut inner = self.disk.0.lock();

@@ -16,7 +16,9 @@ use crate::disk::measured::{DiskCounters, MeasuredDisk};
 use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::log::Log;
+use crate::log::active_file::OpenFiles;
 use crate::log::in_flight::InFlight;
+use crate::log::recovery_budget::RecoveryBudget;
 use crate::log::work_queue::WorkQueue;
 use crate::options::BrokerOptions;
 
@@ -35,6 +37,8 @@ pub(crate) struct Flusher {
     /// Bytes a log takes between two checkpoints.
     pub(crate) checkpoint_bytes: u64,
     pub(crate) in_flight: InFlight,
+    pub(crate) recovery_budget: Arc<RecoveryBudget>,
+    pub(crate) open_files: OpenFiles,
 }
 
 impl Flusher {
@@ -49,6 +53,8 @@ impl Flusher {
             clock: environment.clock,
             checkpoint_bytes: options.checkpoint_bytes,
             in_flight: InFlight::new(options.in_flight_bytes),
+            recovery_budget: RecoveryBudget::new(options.recovery_bytes),
+            open_files: OpenFiles::new(options.open_files),
         })
     }
 
@@ -78,11 +84,18 @@ impl Flusher {
     /// Syncs what is queued, then ends the threads.
     pub(crate) fn stop(&self) {
         self.queue.stop();
+        let mut own = false;
         for thread in self.threads.lock().drain(..) {
             // The last handle may be dropped by a completion, on a flusher thread: that one ends by itself.
-            if thread.thread().id() != thread::current().id() && thread.join().is_err() {
+            if thread.thread().id() == thread::current().id() {
+                own = true;
+            } else if thread.join().is_err() {
                 tracing::error!("a flusher thread panicked");
             }
+        }
+        if !own {
+            // A log queued after the threads had ended would keep the flusher and itself, and its file open, for ever.
+            self.run();
         }
     }
 }

@@ -5,6 +5,7 @@
 //! [`log_read`](crate::log::read), ending transactions in [`log_transactions`](crate::log::transactions), opening in
 //! [`log_recovery`](crate::log::recovery).
 
+pub(crate) mod active_file;
 pub(crate) mod checkpoint;
 pub(crate) mod compaction;
 pub(crate) mod flusher;
@@ -15,6 +16,7 @@ pub(crate) mod progress;
 pub(crate) mod read;
 pub(crate) mod ready_queue;
 pub(crate) mod recovery;
+pub(crate) mod recovery_budget;
 pub(crate) mod segment;
 mod sync;
 mod time;
@@ -25,7 +27,7 @@ mod work_queue;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -35,13 +37,15 @@ use uuid::Uuid;
 use crate::batch::builder::SealedBatch;
 use crate::batch::compression::Compression;
 use crate::batch::header::{NO_PRODUCER, Outcome};
-use crate::disk::{Disk, DiskFile, OpenMode};
+use crate::disk::{Disk, DiskFile};
 use crate::error::{Error, Result};
+use crate::log::active_file::ActiveFile;
 use crate::log::checkpoint::SealedSegment;
 use crate::log::flusher::{Completion, Flusher};
 use crate::log::index::SegmentIndex;
 use crate::log::producers::Producers;
 use crate::log::progress::{Place, Progress};
+use crate::log::recovery_budget::RecoveryShare;
 use crate::log::segment::{SegmentName, index_path, log_path};
 use crate::log::transaction_state::{AbortedRanges, BatchInfo, BatchKind, Mark, OpenTransactions};
 use crate::log::visibility::{News, Visibility};
@@ -76,6 +80,7 @@ pub(crate) struct Log {
     pub(crate) aborted: RwLock<AbortedRanges>,
     pub(crate) visible: Visibility<Visible>,
     pub(crate) counters: LogCounters,
+    pub(crate) recovery_share: RecoveryShare,
 }
 
 /// What readers may see.
@@ -120,7 +125,7 @@ pub(crate) struct LogState {
 
 pub(crate) struct ActiveSegment {
     pub(crate) base: u64,
-    pub(crate) file: Arc<dyn DiskFile>,
+    pub(crate) file: ActiveFile,
     pub(crate) path: PathBuf,
     /// Its size, where the next batch goes.
     pub(crate) position: u64,
@@ -130,6 +135,18 @@ pub(crate) struct ActiveSegment {
 }
 
 impl ActiveSegment {
+    /// One that is created with its first batch.
+    pub(crate) fn missing(dir: &Path, base: u64, index_interval_bytes: u64) -> Self {
+        Self {
+            base,
+            file: ActiveFile::missing(),
+            path: log_path(dir, SegmentName::written(base)),
+            position: 0,
+            begun_ms: 0,
+            index: SegmentIndex::new(base, index_interval_bytes),
+        }
+    }
+
     pub(crate) fn name(&self) -> SegmentName {
         SegmentName::written(self.base)
     }
@@ -182,21 +199,26 @@ impl Log {
             return written;
         }
         state.progress.hold(held);
-        if !state.progress.when_written() {
-            if state.progress.unsynced() >= LAZY_BYTES || self.flusher.in_flight.contended() {
-                self.schedule(&mut state);
-            }
-            return written;
-        }
-        // Nobody waits for a sync: checkpoints alone ask for one, and what was taken from the budget before the setting
-        // was changed.
-        let due = state.sync.checkpoint_due || state.sync.since_checkpoint >= self.flusher.checkpoint_bytes;
-        if due && !state.sync.checkpointing || held > 0 && self.flusher.in_flight.contended() {
+        let when_written = state.progress.when_written();
+        // Where nobody waits for a sync, checkpoints alone ask for one, and what was taken from the budget before the
+        // setting was changed.
+        let wanted = if when_written {
+            let due =
+                state.sync.checkpoint_due || state.sync.since_checkpoint >= self.flusher.checkpoint_bytes;
+            due && !state.sync.checkpointing || held > 0 && self.flusher.in_flight.contended()
+        } else {
+            state.progress.unsynced() >= LAZY_BYTES || self.flusher.in_flight.contended()
+        };
+        if wanted {
             self.schedule(&mut state);
         }
-        let news = self.publish(&state);
+        self.recovery_share.has(state.sync.since_checkpoint, self);
+        let news = when_written.then(|| self.publish(&state));
         drop(state);
         drop(news);
+        if let Some(log) = self.flusher.recovery_budget.overdue() {
+            log.checkpoint_soon();
+        }
         written
     }
 
@@ -297,8 +319,10 @@ impl Log {
         }
         let mark = state.end_mark();
         batch.set_base_offset(mark.offset);
-        if let Err(e) = state.active.file.write_all_at(batch.bytes(), mark.position) {
-            return Err(self.undo_write(state, e));
+        state.sync.dir_changed |= !state.active.file.exists();
+        let file = self.file_to_write(&mut state.active)?;
+        if let Err(e) = file.write_all_at(batch.bytes(), mark.position) {
+            return Err(self.undo_write(state, file.as_ref(), e));
         }
         state
             .active
@@ -348,8 +372,8 @@ impl Log {
     }
 
     /// Takes back a write that failed part-way. If even that fails, what is in the file is unknown and the log stops.
-    fn undo_write(&self, state: &mut LogState, error: std::io::Error) -> Error {
-        if let Err(e) = state.active.file.set_len(state.active.position) {
+    fn undo_write(&self, state: &mut LogState, file: &dyn DiskFile, error: std::io::Error) -> Error {
+        if let Err(e) = file.set_len(state.active.position) {
             let reason = format!("a write failed ({error}) and could not be undone ({e})");
             return self.fail(state, reason);
         }
@@ -399,27 +423,27 @@ impl Log {
             max_timestamp: closed.index.max_timestamp(),
             closed_ms: self.now_ms(),
         });
-        state.sync.closed_files.push((closed.file, closed.path));
+        if let Some(file) = closed.file.dirty() {
+            state.sync.closed_files.push((file, closed.path));
+        }
         state.sync.dir_changed = true;
         state.sync.checkpoint_due = true;
         Ok(())
     }
 
     pub(crate) fn create_segment(&self, base: u64) -> Result<ActiveSegment> {
-        let path = log_path(&self.dir, SegmentName::written(base));
-        let file = self
-            .disk
-            .open(&path, OpenMode::Empty)
-            .map_err(|e| self.or_deleted(Error::write(self.disk.as_ref(), "create", &path, e)))?;
-        let index = SegmentIndex::new(base, self.settings().index_interval_bytes);
-        Ok(ActiveSegment {
-            base,
-            file,
-            path,
-            position: 0,
-            begun_ms: 0,
-            index,
-        })
+        let interval = self.settings().index_interval_bytes;
+        let mut segment = ActiveSegment::missing(&self.dir, base, interval);
+        self.file_to_write(&mut segment)?;
+        Ok(segment)
+    }
+
+    fn file_to_write(&self, active: &mut ActiveSegment) -> Result<Arc<dyn DiskFile>> {
+        let action = if active.file.exists() { "open" } else { "create" };
+        active
+            .file
+            .open_to_write(self.disk.as_ref(), &active.path, &self.flusher.open_files)
+            .map_err(|e| self.or_deleted(Error::write(self.disk.as_ref(), action, &active.path, e)))
     }
 
     /// Tells readers what they may see now. They are woken when what is returned is dropped, which is best done
@@ -499,6 +523,17 @@ impl Place for Mark {
 }
 
 impl LogState {
+    /// Whether all is on disk, and the last checkpoint says all there is to say.
+    pub(crate) fn checkpoint_holds(&self) -> bool {
+        let sync = &self.sync;
+        self.failed.is_none()
+            && self.end_mark() == self.progress.durable()
+            && sync.since_checkpoint == 0
+            && !(sync.checkpoint_due || sync.checkpointing || sync.dir_changed)
+            && sync.obsolete.is_empty()
+            && sync.closed_files.is_empty()
+    }
+
     /// Where the next batch goes.
     pub(crate) fn end_mark(&self) -> Mark {
         Mark {

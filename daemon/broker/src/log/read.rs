@@ -116,7 +116,12 @@ impl Log {
                 active: None,
             },
             None if offset >= name.base => {
-                let active = Some((Arc::clone(&state.active.file), look(&state.active.index)));
+                let file = state
+                    .active
+                    .file
+                    .open(self.disk.as_ref(), &path, &self.flusher.open_files)
+                    .map_err(|e| Error::io("open", &path, e))?;
+                let active = Some((file, look(&state.active.index)));
                 Found {
                     name,
                     end: state.active.position,

@@ -8,7 +8,7 @@
 //! does not count any more. Without a checkpoint the highest generation counts; it got its name when it was whole.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -16,8 +16,9 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::batch::header::NO_PRODUCER;
 use crate::disk::durable_file::{create_dir, sync_dir};
-use crate::disk::{Disk, OpenMode};
+use crate::disk::{Disk, DiskFile};
 use crate::error::{Error, Result};
+use crate::log::active_file::ActiveFile;
 use crate::log::checkpoint::{ActiveTimes, Checkpoint, SealedSegment, Stored};
 use crate::log::flusher::Flusher;
 use crate::log::index::{NO_TIMESTAMP, SegmentIndex};
@@ -72,6 +73,8 @@ struct Opening<'a> {
     found: Recovered,
     /// No checkpoint tells what was durable: damage is cut only at the very end.
     lenient: bool,
+    /// There are files whose names were not durable when the checkpoint was written.
+    new_names: bool,
 }
 
 impl Log {
@@ -109,12 +112,15 @@ impl Log {
             superseded: Vec::new(),
             found,
             lenient: false,
+            new_names: false,
         };
         let (todo, start) = opening.load()?;
         let (active, end) = opening.scan(&todo, start)?;
-        if opening.found.scanned_bytes > 0 {
+        let scanned = opening.found.scanned_bytes;
+        if scanned > 0 && opening.new_names {
             // Transactions are decided by what was found: the names of its files must stay too.
             sync_dir(opening.disk.as_ref(), &opening.dir)?;
+            opening.new_names = false;
         }
         opening.remove_superseded()?;
         let durable = Mark {
@@ -123,8 +129,10 @@ impl Log {
             position: active.position,
         };
         let sync = SyncState {
-            dir_changed: true,
-            checkpoint_due: opening.found.scanned_bytes > 0 || !opening.found.actions.is_empty(),
+            dir_changed: opening.new_names,
+            // What was read is simply read again if there is another crash before the next checkpoint.
+            since_checkpoint: scanned,
+            checkpoint_due: !opening.found.actions.is_empty(),
             ..SyncState::default()
         };
         let state = LogState {
@@ -161,9 +169,12 @@ impl Log {
             aborted: RwLock::new(opening.aborted),
             visible: Visibility::new(visible),
             counters: LogCounters::default(),
+            recovery_share: flusher.recovery_budget.share(),
         };
         drop(log.publish(&log.state.lock()));
-        Ok((Arc::new(log), opening.found))
+        let log = Arc::new(log);
+        log.recovery_share.has(scanned, &log);
+        Ok((log, opening.found))
     }
 }
 
@@ -277,6 +288,11 @@ impl Opening<'_> {
         Ok(())
     }
 
+    fn open(&self, file: &ActiveFile, path: &Path) -> Result<Arc<dyn DiskFile>> {
+        file.open(self.disk.as_ref(), path, &self.flusher.open_files)
+            .map_err(|e| Error::io("open", path, e))
+    }
+
     fn quarantine_size(&mut self, name: SegmentName, size: Option<u64>, expected: u64) {
         let reason = match size {
             None => "the file is missing".to_owned(),
@@ -355,32 +371,17 @@ impl Opening<'_> {
             Some((closed, generation)) => self.seal(closed, generation, expected),
             None => {}
         }
-        let path = log_path(&self.dir, SegmentName::written(expected));
-        let file = self
-            .disk
-            .open(&path, OpenMode::Empty)
-            .map_err(|e| Error::write(self.disk.as_ref(), "create", &path, e))?;
-        let index = SegmentIndex::new(expected, self.settings.index_interval_bytes);
-        Ok((
-            ActiveSegment {
-                base: expected,
-                file,
-                path,
-                position: 0,
-                begun_ms: 0,
-                index,
-            },
-            expected,
-        ))
+        let interval = self.settings.index_interval_bytes;
+        Ok((ActiveSegment::missing(&self.dir, expected, interval), expected))
     }
 
     /// Reads one segment from byte `from`.
     fn scan_segment(&mut self, name: SegmentName, from: u64, expected: u64) -> Result<Scanned> {
         let base = name.base;
         let path = log_path(&self.dir, name);
-        let file = segment::open(self.disk.as_ref(), &path)?;
         let read_failed = |e| Error::io("read", &path, e);
-        let size = file.size().map_err(read_failed)?;
+        let size = self.disk.size(&path).map_err(read_failed)?;
+        self.new_names |= from == 0;
         let interval = self.settings.index_interval_bytes;
         let (mut index, begun_ms) = if from > 0 {
             let path = index_path(&self.dir, name);
@@ -390,7 +391,25 @@ impl Opening<'_> {
         } else {
             (SegmentIndex::new(base, interval), self.flusher.clock.now_ms())
         };
-        let mut scanner = Scanner::new(file.as_ref(), from, size, expected);
+        let file = ActiveFile::existing();
+        if from > 0 && from == size {
+            // Nothing came after the checkpoint: it is opened once it is needed.
+            let segment = ActiveSegment {
+                base,
+                file,
+                path,
+                position: from,
+                begun_ms,
+                index,
+            };
+            return Ok(Scanned {
+                segment,
+                end: expected,
+                defect: None,
+            });
+        }
+        let opened = self.open(&file, &path)?;
+        let mut scanner = Scanner::new(opened.as_ref(), from, size, expected);
         let mut defect = None;
         while let Some(batch) = scanner.next().map_err(read_failed)? {
             let (position, header) = match batch {
@@ -427,7 +446,7 @@ impl Opening<'_> {
         self.found.scanned_bytes += position - from;
         if position > from {
             // What was read may be in the page cache alone: it counts only once it is on disk.
-            file.sync_data().map_err(|e| Error::io("sync", &path, e))?;
+            opened.sync_data().map_err(|e| Error::io("sync", &path, e))?;
         }
         Ok(Scanned {
             segment: ActiveSegment {
@@ -462,10 +481,9 @@ impl Opening<'_> {
 
     fn cut(&mut self, segment: &ActiveSegment, size: u64, offset: u64, reason: String) -> Result<()> {
         let position = segment.position;
-        segment
-            .file
-            .set_len(position)
-            .and_then(|()| segment.file.sync_data())
+        let file = self.open(&segment.file, &segment.path)?;
+        file.set_len(position)
+            .and_then(|()| file.sync_data())
             .map_err(|e| Error::io("cut the torn end of", &segment.path, e))?;
         let (file, bytes) = (segment.path.clone(), size - position);
         self.found.actions.push(RecoveryAction::TailCut {

@@ -131,7 +131,12 @@ impl Log {
         let result = self.run_sync(&job).map_err(|e| self.or_deleted(e));
         let mut state = self.state.lock();
         let finished = match &result {
-            Ok(()) => state.progress.finish(job.target),
+            Ok(()) => {
+                if state.end_mark() == job.target {
+                    state.active.file.synced();
+                }
+                state.progress.finish(job.target)
+            }
             Err(Error::TopicDeleted { .. }) => {
                 state.status = Status::Deleted;
                 state.progress.stop()
@@ -181,8 +186,8 @@ impl Log {
         };
         let target = state.end_mark();
         let mut files = std::mem::take(&mut state.sync.closed_files);
-        if target != state.progress.durable() {
-            files.push((Arc::clone(&state.active.file), state.active.path.clone()));
+        if let Some(file) = state.active.file.dirty() {
+            files.push((file, state.active.path.clone()));
         }
         let due = state.sync.checkpoint_due || state.sync.since_checkpoint >= self.flusher.checkpoint_bytes;
         let checkpoint =
@@ -201,6 +206,7 @@ impl Log {
         state.sync.checkpointing = true;
         state.sync.checkpoint_due = false;
         state.sync.since_checkpoint = 0;
+        self.recovery_share.covered();
         let path = index_path(&self.dir, state.active.name());
         if let Err(e) = state.active.index.store(self.disk.as_ref(), &path) {
             tracing::debug!(path = %path.display(), error = %e, "index not written");
@@ -288,9 +294,23 @@ impl Log {
         }
     }
 
+    /// Writes a checkpoint as soon as the flusher gets to it, if there is anything new to say.
+    pub(crate) fn checkpoint_soon(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        if state.sync.since_checkpoint > 0 {
+            state.sync.checkpoint_due = true;
+            self.schedule(&mut state);
+        }
+    }
+
     /// Takes no more appends, syncs, writes a checkpoint, then calls `done`.
     pub(crate) fn close(self: &Arc<Self>, done: Completion) {
         let mut state = self.retire(Status::Closed);
+        if state.checkpoint_holds() {
+            drop(state);
+            done(Ok(()));
+            return;
+        }
         state.sync.checkpoint_due = true;
         state.sync.after_checkpoint.push(done);
         self.schedule(&mut state);
