@@ -5,8 +5,8 @@ mod support;
 use std::sync::Arc;
 
 use support::*;
-use tidewater_plugin_api::{Frame, FrameBuilder, Value};
-use tidewater_transforms::{Chain, Datum, Record, chain, class};
+use tidewater_plugin_api::{Frame, FrameBuilder, Value, frame::SchemaCache};
+use tidewater_transforms::{Chain, Datum, PredicateClass, Record, TransformClass, chain, class};
 
 fn problems(pairs: &[(&str, &str)]) -> Vec<String> {
     let problems = Chain::new(&config(pairs)).expect_err("a faulty configuration");
@@ -178,12 +178,12 @@ fn the_definition_has_every_key_of_what_is_listed() {
 fn every_class_is_documented_and_has_a_name_of_its_own() {
     let mut names: Vec<String> = class::transforms()
         .iter()
-        .flat_map(|class| class.names())
+        .flat_map(TransformClass::names)
         .collect();
     names.extend(
         class::predicates()
             .iter()
-            .flat_map(|class| class.names())
+            .flat_map(PredicateClass::names)
             .map(ToOwned::to_owned),
     );
     let count = names.len();
@@ -222,7 +222,7 @@ fn records_of_a_frame_pass_as_they_are() {
         .expect("a header");
     record.header("n", id, Some(&schema), None).expect("a header");
     record.push().expect("pushed");
-    let first = Frame::parse(batch.finish(), &mut Default::default()).expect("a frame");
+    let first = Frame::parse(batch.finish(), &mut SchemaCache::default()).expect("a frame");
 
     let mut again = FrameBuilder::new();
     let mut tombstones = 0;
@@ -235,7 +235,7 @@ fn records_of_a_frame_pass_as_they_are() {
         owned.push_to(&mut again).expect("pushed");
     }
     assert_eq!(tombstones, 2, "an absent value, and an optional one that is null");
-    let second = Frame::parse(again.finish(), &mut Default::default()).expect("a frame");
+    let second = Frame::parse(again.finish(), &mut SchemaCache::default()).expect("a frame");
     let all = |frame: &Frame| -> Vec<Record> {
         let record = |record| Record::from_frame(frame, &record).expect("decoded");
         frame.records().map(record).collect()

@@ -9,6 +9,8 @@ use tidewater_transforms::{Datum, Record};
 const V2: (&str, &str) = ("field.syntax.version", "V2");
 const KEEP_NULL: (&str, &str) = ("replace.null.with.default", "false");
 
+type Settings<'a> = &'a [(&'a str, &'a str)];
+
 fn one() -> Value {
     Value::Int32(1)
 }
@@ -506,7 +508,7 @@ fn header_from() {
 
 #[test]
 fn value_to_key() {
-    let table: Vec<(&[(&str, &str)], Datum, &str)> = vec![
+    let table: Vec<(Settings<'_>, Datum, &str)> = vec![
         (&[("fields", "d")], deep(), "t {d: int32 2} -> "),
         (
             &[("fields", "a,d")],
