@@ -41,8 +41,11 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 /// Runs the workload, and ends it cleanly if `close`.
-fn run(workload: Workload, steps: usize, close: bool) -> Ledger {
+fn run(workload: Workload, steps: usize, close: bool, send_again: bool) -> Ledger {
     runtime().block_on(async {
+        if send_again {
+            workload.send_again().await;
+        }
         workload.run(steps).await;
         if close {
             workload.broker.close().await.unwrap();
@@ -152,7 +155,7 @@ fn fail_and_go_on(replay: &Replay<'_>, at: Moment, ran: &Ran, seed: u64) {
         seed: random.u64(..),
         failures: None,
     };
-    let ledger = run(workload, 3, random.bool());
+    let ledger = run(workload, 3, random.bool(), true);
     let (base, history) = disk.history();
     let end = history.len();
     let later = Ran {
@@ -192,7 +195,7 @@ fn fail_at_many_moments(seed: u64, flush_threads: usize) {
         seed,
         failures: None,
     };
-    let ledger = run(workload, 40, random.bool());
+    let ledger = run(workload, 40, random.bool(), false);
     let (base, history) = disk.history();
     let ran = Ran {
         ledger,

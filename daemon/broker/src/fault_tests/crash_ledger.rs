@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::memory_disk::Moment;
-use crate::{Broker, Isolation, Start};
+use crate::{Broker, Isolation, Sequence, Start};
 
 /// Something asked of the broker: between which events it was begun and acknowledged.
 #[derive(Debug, Clone, Copy)]
@@ -22,6 +22,8 @@ pub(super) struct Append {
     pub(super) values: Vec<String>,
     /// Where it is, once acknowledged.
     pub(super) base: u64,
+    /// Of a producer that numbers its batches.
+    pub(super) sequence: Option<Sequence>,
     pub(super) claim: Claim,
 }
 
@@ -84,7 +86,14 @@ pub(super) struct Ledger {
     pub(super) seen: Vec<Seen>,
     /// Values that did not show when the broker was opened before, with that moment: they never will.
     pub(super) gone: Vec<(String, Moment)>,
+    /// Batches that did not show when the broker was opened before; the values of some are also in `gone`.
+    pub(super) lost: Vec<Append>,
+    /// The power failed, and what was acknowledged with durability `os` may be lost.
+    pub(super) power_failed: bool,
 }
+
+/// The topic with durability `os`: after a power failure each partition of it has a beginning of what it had.
+pub(super) const OS: &str = "os";
 
 /// The group that commits outside transactions.
 pub(super) const GROUP: &str = "outside";
@@ -203,12 +212,15 @@ impl Ledger {
             topics: topics.collect(),
             seen: seen.cloned().collect(),
             gone: gone.cloned().collect(),
+            lost: self.lost.clone(),
+            power_failed: self.power_failed,
         }
     }
 
     /// The ledger at a moment from which on others are counted from 0.
     pub(super) fn restarted_at(&self, moment: Moment) -> Self {
         let mut ledger = self.at(moment);
+        ledger.power_failed = true;
         let appends = ledger.appends.iter_mut().map(|append| &mut append.claim);
         let transactions = ledger
             .transactions
@@ -255,6 +267,7 @@ impl Ledger {
             );
         }
         let mut gone = Vec::new();
+        let mut lost: HashMap<Place, u64> = HashMap::new();
         for append in &mut self.appends {
             if !lives(&self.topics, &append.place.0) {
                 continue;
@@ -264,12 +277,28 @@ impl Ledger {
                 assert!(!append.claim.holds() || base == append.base, "{what} moved");
                 append.base = base;
                 append.claim.acknowledged.get_or_insert(now);
+            } else if append.place.0 == OS && self.power_failed {
+                if append.claim.holds() {
+                    let first = lost.entry(append.place.clone()).or_insert(u64::MAX);
+                    *first = append.base.min(*first);
+                }
+                append.claim.acknowledged = None;
             } else {
                 assert!(!append.claim.holds(), "{what} at {} is lost", append.base);
                 gone.extend(append.values.iter().map(|value| (value.clone(), now)));
             }
         }
-        self.appends.retain(|append| append.claim.holds());
+        self.lost
+            .extend(self.appends.extract_if(.., |append| !append.claim.holds()));
+        for append in &self.appends {
+            let first = lost.get(&append.place).copied().unwrap_or(u64::MAX);
+            assert!(
+                append.base < first,
+                "the batch at {} of {:?} is there, the one at {first} is not",
+                append.base,
+                append.place
+            );
+        }
         self.check_transactions(broker, &shown, now);
         self.gone.extend(gone);
         self.check_offsets(broker, now);
@@ -280,7 +309,8 @@ impl Ledger {
         let appended = self.appends.iter().flat_map(|append| &append.values);
         let committed = self.transactions.iter().flat_map(Transaction::values);
         let gone = self.gone.iter().map(|(value, _)| value);
-        let values = appended.chain(committed).chain(gone);
+        let lost = self.lost.iter().flat_map(|append| &append.values);
+        let values = appended.chain(committed).chain(gone).chain(lost);
         values.map(String::as_str).collect()
     }
 
@@ -319,7 +349,10 @@ impl Ledger {
             for partition in 0..topic.partitions {
                 let place = (topic.name.clone(), partition);
                 let offsets = broker.offsets(&topic.name, partition).unwrap();
-                let (high, stable) = most.get(&place).copied().unwrap_or_default();
+                let (high, stable) = match most.get(&place) {
+                    Some(most) if place.0 != OS || !self.power_failed => *most,
+                    _ => (0, 0),
+                };
                 assert!(
                     offsets.high_watermark >= high && offsets.last_stable >= stable,
                     "{place:?} goes back from {high} ({stable} stable) to {offsets:?}"

@@ -1,18 +1,21 @@
 //! What the broker is asked to do while the disk is watched: a bit of everything, noted in the [`Ledger`].
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use fastrand::Rng;
 use parking_lot::Mutex;
 
 use super::crash_ledger::{
-    Append, Claim, GROUP, GroupOffset, Ledger, Part, Place, Seen, TopicLife, Transaction, group,
+    Append, Claim, GROUP, GroupOffset, Ledger, OS, Part, Place, Seen, TopicLife, Transaction, group,
 };
 use super::memory_disk::{MemoryDisk, Moment};
-use crate::{BatchBuilder, Broker, Compression, Error, Result, TopicConfig};
+use crate::log::producers::KEPT;
+use crate::{BatchBuilder, Broker, Compression, Error, Result, Sequence, TopicConfig};
 
 const PARTITIONS: u32 = 3;
+/// Producer ids nobody else gets here.
+const NUMBERED: i64 = 1 << 40;
 
 /// The workload and what it notes.
 pub(super) struct Workload {
@@ -38,7 +41,12 @@ impl Workload {
     /// Runs `steps` steps of each of its writers, which take turns.
     pub(super) async fn run(&self, steps: usize) {
         if self.broker.topic("t").is_none() {
-            self.create("t", PARTITIONS).await;
+            self.create("t", TopicConfig::new(PARTITIONS)).await;
+        }
+        if self.broker.topic(OS).is_none() {
+            let mut config = TopicConfig::new(1);
+            config.settings.insert("durability".to_owned(), "os".to_owned());
+            self.create(OS, config).await;
         }
         tokio::join!(
             self.transactions(0, steps),
@@ -46,6 +54,8 @@ impl Workload {
             self.appends(steps),
             self.topics(steps / 4),
             self.offsets(steps),
+            self.numbered(steps),
+            self.to_the_system(steps),
         );
     }
 
@@ -94,13 +104,13 @@ impl Workload {
             .collect()
     }
 
-    async fn create(&self, name: &str, partitions: u32) {
+    async fn create(&self, name: &str, config: TopicConfig) {
         let life = TopicLife {
             created: Claim::begun(self.now()),
             deleted: None,
         };
         self.ledger.lock().topics.insert(name.to_owned(), life);
-        let created = self.broker.create_topic(name, TopicConfig::new(partitions)).await;
+        let created = self.broker.create_topic(name, config).await;
         if self.ok(created).is_none() {
             return;
         }
@@ -111,26 +121,125 @@ impl Workload {
 
     /// Appends a batch outside transactions.
     pub(super) async fn append(&self, place: Place, values: Vec<String>) {
-        let index = {
-            let claim = Claim::begun(self.now());
-            let mut ledger = self.ledger.lock();
-            let entry = Append {
-                place: place.clone(),
-                values: values.clone(),
-                base: 0,
-                claim,
-            };
-            ledger.appends.push(entry);
-            ledger.appends.len() - 1
-        };
+        let index = self.note(&place, &values, None);
         let appended = self.broker.append(&place.0, place.1, batch(&values)).await;
-        let Some(base) = self.written(&place, appended) else {
-            return;
-        };
+        if let Some(base) = self.written(&place, appended) {
+            self.acknowledge(index, base);
+        }
+    }
+
+    fn note(&self, place: &Place, values: &[String], sequence: Option<Sequence>) -> usize {
+        let claim = Claim::begun(self.now());
+        let mut ledger = self.ledger.lock();
+        ledger.appends.push(Append {
+            place: place.clone(),
+            values: values.to_vec(),
+            base: 0,
+            sequence,
+            claim,
+        });
+        ledger.appends.len() - 1
+    }
+
+    fn acknowledge(&self, index: usize, base: u64) {
         let now = self.now();
         let entry = &mut self.ledger.lock().appends[index];
         entry.base = base;
         entry.claim.acknowledged = Some(now);
+    }
+
+    /// Numbered batches, some sent twice at once.
+    async fn numbered(&self, steps: usize) {
+        let mut random = self.random(102);
+        let mut next = [0; PARTITIONS as usize];
+        for step in 0..steps {
+            let partition = random.u32(..PARTITIONS);
+            let place = ("t".to_owned(), partition);
+            let values = self.values(&format!("n{step}"), &mut random);
+            let base_sequence = &mut next[partition as usize];
+            let sequence = Sequence {
+                producer_id: NUMBERED + i64::from(self.generation),
+                epoch: 0,
+                base_sequence: *base_sequence,
+            };
+            let index = self.note(&place, &values, Some(sequence));
+            let send = || {
+                self.broker
+                    .append_with_sequence("t", partition, batch(&values), sequence)
+            };
+            let sent = if random.u32(..3) == 0 {
+                let (one, two) = tokio::join!(send(), send());
+                if let (Ok(one), Ok(two)) = (&one, &two) {
+                    assert!(one.base_offset == two.base_offset && one.duplicate != two.duplicate);
+                }
+                one
+            } else {
+                send().await
+            };
+            // One whose fate is not known would be sent until it is.
+            let Some(sent) = self.written(&place, sent) else {
+                return;
+            };
+            *base_sequence += values.len() as i32;
+            self.acknowledge(index, sent.base_offset);
+        }
+    }
+
+    /// Sends the last numbered batches again: those that are there are not written twice, others are written.
+    pub(super) async fn send_again(&self) {
+        let ledger = self.ledger.lock().clone();
+        let numbered = |append: &&Append| append.sequence.is_some() && append.place.0 == "t";
+        let mut by_partition: BTreeMap<(u32, i64), Vec<(Append, bool)>> = BTreeMap::new();
+        let there = ledger.appends.iter().map(|append| (append, true));
+        for (append, there) in there.chain(ledger.lost.iter().map(|append| (append, false))) {
+            if numbered(&append) {
+                let id = append.sequence.map_or(0, |sequence| sequence.producer_id);
+                let of = by_partition.entry((append.place.1, id)).or_default();
+                of.push((append.clone(), there));
+            }
+        }
+        for ((partition, _), mut batches) in by_partition {
+            batches.sort_by_key(|(append, _)| append.sequence.map(|sequence| sequence.base_sequence));
+            let kept = batches
+                .iter()
+                .filter(|(_, there)| *there)
+                .count()
+                .saturating_sub(KEPT);
+            for (append, there) in batches.split_off(kept) {
+                let Some(sequence) = append.sequence else { continue };
+                let index = (!there).then(|| self.note(&append.place, &append.values, append.sequence));
+                let batch = batch(&append.values);
+                let sent = self
+                    .broker
+                    .append_with_sequence("t", partition, batch, sequence)
+                    .await;
+                let sent = sent.unwrap();
+                assert_eq!(sent.duplicate, there, "{sequence:?} of {partition} sent again");
+                if let Some(index) = index {
+                    let mut ledger = self.ledger.lock();
+                    ledger.gone.retain(|(value, _)| !append.values.contains(value));
+                    ledger.lost.retain(|lost| lost.values != append.values);
+                    drop(ledger);
+                    self.acknowledge(index, sent.base_offset);
+                } else {
+                    assert_eq!(
+                        sent.base_offset, append.base,
+                        "{sequence:?} of {partition} sent again"
+                    );
+                }
+            }
+        }
+    }
+
+    /// Appends that are acknowledged once the system has them.
+    async fn to_the_system(&self, steps: usize) {
+        let mut random = self.random(103);
+        for step in 0..steps {
+            let values = self.values(&format!("o{step}"), &mut random);
+            self.append((OS.to_owned(), 0), values).await;
+            // Nothing to wait for: others have their turn.
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Transactions over some partitions and the writer's offset; some are aborted, some fenced by a new instance.
@@ -244,7 +353,7 @@ impl Workload {
         let mut random = self.random(101);
         for step in 0..steps {
             let name = format!("topic-{}-{step}", self.generation);
-            self.create(&name, 1 + random.u32(..3)).await;
+            self.create(&name, TopicConfig::new(1 + random.u32(..3))).await;
             for i in 0..random.u32(..3) {
                 let values = self.values(&format!("{name}-{i}"), &mut random);
                 self.append((name.clone(), 0), values).await;
