@@ -290,6 +290,24 @@ async fn a_damaged_checkpoint_costs_a_full_read_and_no_record() {
 }
 
 #[tokio::test]
+async fn a_log_that_begins_later_than_it_did_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let (id, all) = closed_log(dir.path()).await;
+    fs::remove_file(partition(dir.path(), id).join("checkpoint")).unwrap();
+    let files = segments(dir.path(), id);
+    fs::remove_file(&files[0]).unwrap();
+    let broker = open(dir.path());
+    let actions: Vec<_> = broker.recovery().actions().map(|(_, action)| action).collect();
+    let first: u64 = files[1].file_stem().unwrap().to_str().unwrap().parse().unwrap();
+    let [RecoveryAction::CheckpointLost { reason }] = &actions[..] else {
+        panic!("{actions:?}")
+    };
+    assert!(reason.contains(&format!("offset {first}")), "{reason}");
+    assert_eq!(broker.offsets("t", 0).unwrap().log_start, first);
+    assert_eq!(values(&broker), all[first as usize..]);
+}
+
+#[tokio::test]
 async fn without_checkpoint_damage_in_the_middle_does_not_cost_what_follows() {
     let dir = tempfile::tempdir().unwrap();
     let (id, all) = closed_log(dir.path()).await;

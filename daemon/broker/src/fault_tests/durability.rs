@@ -182,3 +182,49 @@ async fn a_transaction_over_both_is_whole_after_a_crash_and_durable_where_it_is_
     assert!(lost > 0, "some state of the disk lacks it");
     drop((open_one, producer, broker));
 }
+
+#[tokio::test]
+async fn a_power_failure_before_the_first_checkpoint_leaves_a_beginning_of_the_log() {
+    let disk = MemoryDisk::new();
+    let options = BrokerOptions {
+        checkpoint_bytes: 1 << 30,
+        ..options(Durability::Fsync)
+    };
+    let broker = Broker::open_on(Arc::new(disk.clone()), options).unwrap();
+    let topic = create(&broker, "t", "os").await;
+    let begun = disk.now();
+    // Nothing asks for a sync before the first segment is full.
+    let written: Vec<String> = (0..25).map(|i| format!("{i}{}", "x".repeat(900))).collect();
+    for value in &written {
+        broker.append("t", 0, one(value)).await.unwrap();
+    }
+    broker.close().await.unwrap();
+    drop(broker);
+    let id = topic.id.to_string();
+    let names = disk
+        .files()
+        .into_keys()
+        .filter(|path| path.to_string_lossy().contains(&id));
+    let segments = names
+        .filter(|path| path.extension().is_some_and(|e| e == "log"))
+        .count();
+    assert!(segments >= 3, "{segments} segments");
+
+    let (base, history) = disk.history();
+    let mut replay = Replay::new(&base, &history);
+    for at in begun..=history.len() {
+        replay.advance(at);
+        for seed in 0..40 {
+            let again = open(&replay.power_failure(Kept::Some, &mut Rng::with_seed(seed)));
+            let offsets = again.offsets("t", 0).unwrap();
+            assert_eq!(
+                offsets.log_start,
+                0,
+                "after event {at}, seed {seed}: {:?}",
+                again.recovery()
+            );
+            let left = values(&again, "t");
+            assert!(written.starts_with(&left), "after event {at}, seed {seed}");
+        }
+    }
+}

@@ -37,6 +37,7 @@ use uuid::Uuid;
 use crate::batch::builder::SealedBatch;
 use crate::batch::compression::Compression;
 use crate::batch::header::{NO_PRODUCER, Outcome};
+use crate::disk::durable_file::sync_dir;
 use crate::disk::{Disk, DiskFile};
 use crate::error::{Error, Result};
 use crate::log::active_file::ActiveFile;
@@ -404,6 +405,7 @@ impl Log {
 
     /// Closes the active segment and begins the next.
     pub(crate) fn roll(&self, state: &mut LogState) -> Result<()> {
+        self.name_stays(state)?;
         let base = state.end;
         let next = self.create_segment(base)?;
         let mut closed = std::mem::replace(&mut state.active, next);
@@ -429,6 +431,23 @@ impl Log {
         state.sync.dir_changed = true;
         state.sync.checkpoint_due = true;
         Ok(())
+    }
+
+    /// Sees to it that the name of the active segment is durable before there is a later one: a power failure that
+    /// took it and left the later one would leave a log that begins there. The first sync of a segment covers its
+    /// name, so there is something to do only where a segment is filled before that has ended.
+    fn name_stays(&self, state: &mut LogState) -> Result<()> {
+        let durable = state.progress.durable();
+        if durable.segment == state.active.base && durable.position > 0 {
+            return Ok(());
+        }
+        match sync_dir(self.disk.as_ref(), &self.dir) {
+            Ok(()) => Ok(()),
+            Err(e) => match self.or_deleted(e) {
+                deleted @ Error::TopicDeleted { .. } => Err(deleted),
+                e => Err(self.fail(state, e.to_string())),
+            },
+        }
     }
 
     pub(crate) fn create_segment(&self, base: u64) -> Result<ActiveSegment> {

@@ -186,7 +186,16 @@ impl Opening<'_> {
         let checkpoint = match Checkpoint::load(self.disk.as_ref(), &self.dir)? {
             Stored::Good(checkpoint) => checkpoint,
             stored => {
-                if let Stored::Damaged(reason) = stored {
+                let lost = match stored {
+                    Stored::Damaged(reason) => Some(reason),
+                    // A log begins at 0 until a checkpoint says otherwise, and its first name is durable before there
+                    // is a second.
+                    _ if first > 0 => Some(format!(
+                        "there is none, and the first segment begins at offset {first}; what was before is not there"
+                    )),
+                    _ => None,
+                };
+                if let Some(reason) = lost {
                     self.found.actions.push(RecoveryAction::CheckpointLost { reason });
                     self.lenient = true;
                 }
