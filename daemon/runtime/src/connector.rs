@@ -20,10 +20,12 @@ use crate::converter::{self, Converter};
 use crate::error::{Error, Result};
 use crate::ledger::Ledger;
 use crate::offsets::OffsetStore;
+use crate::record_decoder::RecordDecoder;
+use crate::record_encoder::{NewTopic, RecordEncoder};
 use crate::retry::Retry;
 use crate::schema_store::SchemaStore;
-use crate::sink_task::{RecordDecoder, SinkTask, Subscription};
-use crate::source_task::{NewTopic, RecordEncoder, SourceTask};
+use crate::sink_task::{SinkTask, Subscription};
+use crate::source_task::SourceTask;
 use crate::status::{State, StatusStore, Subject};
 
 /// A life that lasted this long was a success: the next failure starts the back-off anew.

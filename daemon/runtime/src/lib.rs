@@ -5,9 +5,10 @@
 //! - [`config`]: connector files and worker settings;
 //! - [`worker`]: the one process; owns the connectors and what they share;
 //! - [`connector`]: the life of a connector and the supervision of its tasks;
-//! - [`source_task`]: plugin `poll` → [`converter`] → one transaction of records and positions → plugin `commit`;
+//! - [`source_task`]: plugin `poll` → [`record_encoder`] → one transaction of records and positions → plugin `commit`;
 //! - [`broker`]: the log as the runtime knows it, a trait; [`embedded`] is the log in this process;
-//! - [`sink_task`]: committed batches → [`converter`] → plugin `put` → offsets; [`start_offset`]: where it begins;
+//! - [`sink_task`]: committed batches → [`record_decoder`] → plugin `put` → offsets; [`start_offset`]: where it begins;
+//! - [`converter`]: between typed values and the bytes of topics, for both ways;
 //! - [`offsets`], [`status`], [`schema_store`]: state kept in topics, in Kafka Connect's own record formats;
 //! - [`ledger`]: what became of every record; [`retry`], [`backoff`]: trying again, and when.
 
@@ -20,6 +21,8 @@ pub mod embedded;
 pub mod error;
 pub mod ledger;
 pub mod offsets;
+pub mod record_decoder;
+pub mod record_encoder;
 pub mod retry;
 pub mod schema_store;
 pub mod sink_task;

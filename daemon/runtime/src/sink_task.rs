@@ -15,18 +15,16 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use tidewater_broker::{Fetched, RecordView};
-use tidewater_plugin_api::{
-    FrameBuilder, PutReport, Schema, SchemaRef, TopicPartition, TopicPartitionOffset, Type, Value,
-};
+use tidewater_broker::Fetched;
+use tidewater_plugin_api::{FrameBuilder, PutReport, TopicPartition, TopicPartitionOffset};
 use tidewater_plugin_host::{PluginError, SinkTaskHandle};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::{Broker, Reader, is_internal};
-use crate::converter::{ConvertError, Converter};
 use crate::error::{Error, Result};
 use crate::ledger::Ledger;
+use crate::record_decoder::RecordDecoder;
 use crate::retry::Retry;
 use crate::source_task::pending_or;
 use crate::start_offset::{OffsetReset, start_offset};
@@ -204,7 +202,7 @@ impl SinkTask {
                 }
                 Some((partition, reader, fetched)) = fetches.next(), if room => {
                     let taken = fetched.and_then(|fetched| {
-                        self.decoder.gather(&partition, &fetched, &mut gathered, &self.ledger)?;
+                        self.gather(&partition, &fetched, &mut gathered)?;
                         gathered.reached(&partition, reader.position());
                         Ok(())
                     });
@@ -214,6 +212,23 @@ impl SinkTask {
                     }
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Converts what a reader brought and gathers it for the next puts.
+    fn gather(&mut self, partition: &TopicPartition, fetched: &Fetched, into: &mut Gathered) -> Result<()> {
+        for record in fetched.records() {
+            if let Err(source) = self.decoder.push(partition, &record, &mut into.batch) {
+                into.reached(partition, record.offset);
+                let place = format!(
+                    "record at offset {} of {}-{}",
+                    record.offset, partition.topic, partition.partition
+                );
+                return Err(Error::Convert { place, source });
+            }
+            self.ledger.read(1);
+            into.pushed(partition, record.offset + 1);
         }
         Ok(())
     }
@@ -377,104 +392,5 @@ impl Gathered {
         self.full
             .pop_front()
             .or_else(|| (!self.batch.is_empty()).then(|| self.close()))
-    }
-}
-
-/// Turns records of topics into records of frames.
-pub struct RecordDecoder {
-    key: Box<dyn Converter>,
-    value: Box<dyn Converter>,
-    text: SchemaRef,
-    key_bytes: Vec<u8>,
-    value_bytes: Vec<u8>,
-}
-
-impl RecordDecoder {
-    /// A decoder with these converters.
-    pub fn new(key: Box<dyn Converter>, value: Box<dyn Converter>) -> Self {
-        let text = Arc::new(Schema::new(Type::String));
-        Self {
-            key,
-            value,
-            text,
-            key_bytes: Vec::new(),
-            value_bytes: Vec::new(),
-        }
-    }
-
-    fn gather(
-        &mut self,
-        partition: &TopicPartition,
-        fetched: &Fetched,
-        into: &mut Gathered,
-        ledger: &Ledger,
-    ) -> Result<()> {
-        for record in fetched.records() {
-            if let Err(source) = self.push(partition, &record, &mut into.batch) {
-                into.reached(partition, record.offset);
-                let place = format!(
-                    "record at offset {} of {}-{}",
-                    record.offset, partition.topic, partition.partition
-                );
-                return Err(Error::Convert { place, source });
-            }
-            ledger.read(1);
-            into.pushed(partition, record.offset + 1);
-        }
-        Ok(())
-    }
-
-    fn push(
-        &mut self,
-        from: &TopicPartition,
-        record: &RecordView<'_>,
-        batch: &mut FrameBuilder,
-    ) -> Result<(), ConvertError> {
-        let fault = |error: tidewater_plugin_api::Error| ConvertError(error.message);
-        self.key_bytes.clear();
-        self.value_bytes.clear();
-        let key = self
-            .key
-            .to_frame(record.key, &mut self.key_bytes)
-            .map_err(|error| ConvertError(format!("key: {error}")))?;
-        let value = self
-            .value
-            .to_frame(record.value, &mut self.value_bytes)
-            .map_err(|error| ConvertError(format!("value: {error}")))?;
-        let none = tidewater_plugin_api::frame::SchemaId::NONE;
-        let topic = batch.topic(&from.topic).map_err(fault)?;
-        let key_schema = key
-            .schema
-            .as_ref()
-            .map_or(Ok(none), |schema| batch.schema(schema))
-            .map_err(fault)?;
-        let value_schema = value
-            .schema
-            .as_ref()
-            .map_or(Ok(none), |schema| batch.schema(schema))
-            .map_err(fault)?;
-        let text = if record.headers().len() == 0 {
-            none
-        } else {
-            batch.schema(&self.text).map_err(fault)?
-        };
-        let mut out = batch.record(topic);
-        out.partition(from.partition);
-        out.offset(record.offset);
-        out.timestamp(record.timestamp);
-        if key.present {
-            out.key(key_schema, |writer| writer.raw(&self.key_bytes));
-        }
-        if value.present {
-            out.value(value_schema, |writer| writer.raw(&self.value_bytes));
-        } else {
-            out.null_value(value_schema);
-        }
-        for (name, value) in record.headers() {
-            let value = value.map(|bytes| Value::String(String::from_utf8_lossy(bytes).into_owned()));
-            out.header(name, text, Some(&self.text), value.as_ref())
-                .map_err(fault)?;
-        }
-        out.push().map_err(fault)
     }
 }
