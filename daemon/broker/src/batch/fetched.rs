@@ -1,6 +1,7 @@
 //! What a read gives: the bytes of some batches, checked, and the records in them.
 
 use std::ops::Range;
+use std::slice;
 
 use bytes::Bytes;
 
@@ -40,10 +41,11 @@ impl BatchSpan {
 impl Fetched {
     /// The records in order of their offsets, borrowed from this.
     pub fn records(&self) -> impl Iterator<Item = RecordView<'_>> {
-        self.batches
-            .iter()
-            .flat_map(|span| self.batch_records(span))
-            .skip_while(|r| r.offset < self.from)
+        Walk {
+            fetched: self,
+            batches: self.batches.iter(),
+            records: Records::new(&[], 0, 0, 0, None),
+        }
     }
 
     fn batch_records(&self, span: &BatchSpan) -> Records<'_> {
@@ -83,6 +85,29 @@ impl Fetched {
     /// The offset to go on at.
     pub fn next_offset(&self) -> u64 {
         self.next
+    }
+}
+
+/// Iterates over the records of a [`Fetched`]. Written out: this is the innermost loop of whoever reads, and
+/// `flat_map` with `skip_while` takes twice as long.
+struct Walk<'a> {
+    fetched: &'a Fetched,
+    batches: slice::Iter<'a, BatchSpan>,
+    records: Records<'a>,
+}
+
+impl<'a> Iterator for Walk<'a> {
+    type Item = RecordView<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<RecordView<'a>> {
+        loop {
+            match self.records.next() {
+                Some(record) if record.offset >= self.fetched.from => return Some(record),
+                Some(_) => {}
+                None => self.records = self.fetched.batch_records(self.batches.next()?),
+            }
+        }
     }
 }
 
