@@ -103,7 +103,7 @@ pub struct GroupMetrics {
     pub partition: u32,
     /// The offset it has committed: the next it will read.
     pub committed: u64,
-    /// Offsets from there to the last stable offset; `None` if there is no such partition here.
+    /// Offsets from there to the last stable offset, of those still kept; `None` if there is no such partition here.
     pub lag: Option<u64>,
 }
 
@@ -212,16 +212,16 @@ impl Broker {
     }
 
     fn group_metrics(&self, partitions: &[PartitionMetrics]) -> Vec<GroupMetrics> {
-        let stable: BTreeMap<(&str, u32), u64> = partitions
+        let bounds: BTreeMap<(&str, u32), (u64, u64)> = partitions
             .iter()
-            .map(|p| ((&*p.topic, p.partition), p.last_stable))
+            .map(|p| ((&*p.topic, p.partition), (p.log_start, p.last_stable)))
             .collect();
         let mut all = Vec::new();
         for group in self.groups() {
             for ((topic, partition), committed) in self.group_offsets(&group) {
-                let lag = stable
+                let lag = bounds
                     .get(&(topic.as_str(), partition))
-                    .map(|stable| stable.saturating_sub(committed));
+                    .map(|(start, stable)| stable.saturating_sub(committed.max(*start)));
                 all.push(GroupMetrics {
                     group: group.clone(),
                     topic,

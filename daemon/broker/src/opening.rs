@@ -109,7 +109,7 @@ impl Broker {
         });
         let counts = topics
             .values()
-            .map(|topic| (topic.info.name.clone(), topic.info.partitions));
+            .map(|topic| (topic.info.name.as_str().into(), topic.info.partitions));
         let (clock, expire) = (Arc::clone(&flusher.clock), options.offsets_retention);
         let groups = Registry::new(counts.collect(), expire.is_some(), clock, Arc::clone(&keeper));
         if let Some(retention) = expire {

@@ -116,9 +116,12 @@ impl Reader {
         self.limit_in(&self.log.now())
     }
 
-    /// How many offsets lie between the position and [`limit`](Self::limit): 0 for a reader that has caught up.
+    /// How many offsets that are still kept lie between the position and [`limit`](Self::limit): 0 for a reader that has
+    /// caught up.
     pub fn lag(&self) -> u64 {
-        self.limit().saturating_sub(self.position)
+        let now = self.log.now();
+        self.limit_in(&now)
+            .saturating_sub(self.position.max(now.log_start))
     }
 
     /// Continues at `offset`, which lies between the start of the log and its high watermark.

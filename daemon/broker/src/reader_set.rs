@@ -194,6 +194,14 @@ impl ReaderSet {
         Some(self.entry(partition)?.reader.lag())
     }
 
+    /// Whether a partition in the set can still be read.
+    pub(crate) fn check(&self, partition: &TopicPartition) -> Result<()> {
+        self.entry(partition).map_or(Ok(()), |entry| {
+            let log = &entry.reader.log;
+            log.readable(log.now().status)
+        })
+    }
+
     /// Waits until some partition has records, and gives them, `max_bytes` as in [`Reader::next`]. Partitions that
     /// have records take turns. A set that is empty, or all paused, waits for ever.
     ///

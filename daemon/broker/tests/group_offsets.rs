@@ -1,11 +1,14 @@
-//! The committed offsets of groups: metadata, which commit holds, reset, deletion.
+//! The committed offsets of groups: metadata, which commit holds, reset, deletion, expiry.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 
+use std::sync::Arc;
+
+use support::group::{HOUR, earliest, member, values};
 use support::{batch, options};
-use tidewater_broker::{Broker, BrokerOptions, Error, OffsetCommit, OffsetReset, TopicConfig};
+use tidewater_broker::{Broker, BrokerOptions, Error, ManualClock, OffsetCommit, OffsetReset, TopicConfig};
 
 fn place(topic: &str, partition: u32) -> (String, u32) {
     (topic.to_owned(), partition)
@@ -161,4 +164,76 @@ async fn a_deleted_topic_takes_its_offsets_along() {
     broker.delete_group_offsets("g").await.unwrap();
     drop(broker);
     assert!(Broker::open(options(&dir)).unwrap().groups().is_empty());
+}
+
+#[tokio::test]
+async fn offsets_expire_in_groups_without_members_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::new(1_700_000_000_000));
+    let week = 7 * 24 * HOUR;
+    let expiring = BrokerOptions {
+        offsets_retention: Some(week),
+        ..options(&dir)
+    };
+    let open = || Broker::open_with_clock(expiring.clone(), Arc::<ManualClock>::clone(&clock)).unwrap();
+    let broker = open();
+    broker.create_topic("t", TopicConfig::new(1)).await.unwrap();
+    broker.append("t", 0, batch(&["a"])).await.unwrap();
+    broker.commit_group_offsets("old", &[("t", 0, 1)]).await.unwrap();
+    // A transaction under way commits for it, too: nothing of it may go meanwhile.
+    let producer = broker.producer("p").await.unwrap();
+    let mut transaction = producer.begin().unwrap();
+    broker.commit_group_offsets("open", &[("t", 0, 0)]).await.unwrap();
+    transaction
+        .commit_group_offsets("open", &[("t", 0, 1)])
+        .await
+        .unwrap();
+    let mut live = member(&broker, earliest("live"), &["t"]);
+    assert_eq!(values(&mut live).await, ["a"]);
+    live.commit().await.unwrap();
+
+    // The clock runs backwards: nothing is older for it.
+    clock.set_wall_clock(1_600_000_000_000);
+    broker.run_housekeeping_now();
+    assert_eq!(broker.groups(), ["live", "old", "open"]);
+    clock.set_wall_clock(1_700_000_000_000 + i64::try_from(week.as_millis()).unwrap() - 1);
+    broker.run_housekeeping_now();
+    assert_eq!(broker.group_offsets("old").len(), 1);
+    clock.set_wall_clock(1_700_000_000_000 + i64::try_from(week.as_millis()).unwrap());
+    broker.commit_group_offsets("new", &[("t", 0, 1)]).await.unwrap();
+    broker.run_housekeeping_now();
+    // Its own commit comes after those of expiry.
+    broker.commit_group_offsets("new", &[("t", 0, 1)]).await.unwrap();
+    assert_eq!(broker.groups(), ["live", "new", "open"]);
+    transaction.commit().await.unwrap();
+    assert_eq!(broker.group_offsets("open")[&("t".to_owned(), 0)], 1);
+
+    // From when the last member is gone it counts anew.
+    drop(live);
+    broker.run_housekeeping_now();
+    broker.commit_group_offsets("new", &[("t", 0, 1)]).await.unwrap();
+    assert!(!broker.group_offsets("live").is_empty());
+    clock.advance(week);
+    broker.run_housekeeping_now();
+    broker.commit_group_offsets("last", &[("t", 0, 1)]).await.unwrap();
+    assert_eq!(broker.groups(), ["last"]);
+    drop(producer);
+    broker.close().await.unwrap();
+    drop(broker);
+
+    // After opening, groups have as long as after losing their members: they may have had some until it closed.
+    clock.advance(6 * 24 * HOUR);
+    let broker = open();
+    assert_eq!(broker.groups(), ["last"]);
+    clock.advance(25 * HOUR);
+    broker.run_housekeeping_now();
+    broker
+        .commit_group_offsets("other", &[("t", 0, 1)])
+        .await
+        .unwrap();
+    assert_eq!(broker.groups(), ["last", "other"]);
+    clock.advance(week);
+    broker.run_housekeeping_now();
+    broker.commit_group_offsets("end", &[("t", 0, 1)]).await.unwrap();
+    assert_eq!(broker.groups(), ["end"]);
 }

@@ -140,8 +140,9 @@ impl Broker {
     /// How far a group is behind, by topic and partition: in those it has committed for and that exist.
     pub fn group_lag(&self, group: &str) -> BTreeMap<(String, u32), GroupLag> {
         let lag = |((topic, partition), committed): ((String, u32), u64)| {
-            let end = self.offsets(&topic, partition).ok()?.last_stable;
-            let lag = end.saturating_sub(committed);
+            let offsets = self.offsets(&topic, partition).ok()?;
+            let end = offsets.last_stable;
+            let lag = end.saturating_sub(committed.max(offsets.log_start));
             Some(((topic, partition), GroupLag { committed, end, lag }))
         };
         self.group_offsets(group).into_iter().filter_map(lag).collect()

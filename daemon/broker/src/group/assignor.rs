@@ -3,10 +3,10 @@
 //!
 //! All three give each partition of a topic that anybody subscribes to, to exactly one of its subscribers. Range and
 //! round-robin are Kafka's `RangeAssignor` and `RoundRobinAssignor`. The sticky one aims at what Kafka's
-//! `CooperativeStickyAssignor` does, by another way: it keeps what is owned, gives the rest to whoever has least, and
-//! then, as long as there is one, moves partitions along the shortest path of subscriptions from a member to another
-//! that has at least two fewer. With equal subscriptions that ends within 1 of each other after the fewest moves; with
-//! unequal ones no sequence of moves could balance it better.
+//! `CooperativeStickyAssignor` does, by another way: each member keeps what it has; what nobody has goes to who was to
+//! have it, or to whoever has least; and then, as long as there is one, partitions move along the shortest path of
+//! subscriptions from a member to another that has at least two fewer. With equal subscriptions that ends within 1 of each
+//! other after the fewest moves; with unequal ones no sequence of moves could balance it better.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
@@ -31,7 +31,9 @@ pub enum Assignor {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Subscriber<'a> {
     pub(crate) topics: &'a BTreeSet<Arc<str>>,
-    /// What it was assigned before.
+    /// What it was to have before.
+    pub(crate) target: &'a BTreeSet<TopicPartition>,
+    /// What it has right now, which differs within a rebalance.
     pub(crate) owned: &'a BTreeSet<TopicPartition>,
 }
 
@@ -125,13 +127,17 @@ fn sticky(partitions: &BTreeMap<Arc<str>, u32>, members: &[Subscriber<'_>]) -> V
     };
     // First what everybody has, of all topics, so that what is left goes where there is least.
     let mut free: Vec<BTreeSet<u32>> = partitions.values().map(|count| (0..*count).collect()).collect();
-    for (topic, (name, free)) in partitions.keys().zip(&mut free).enumerate() {
-        let first = TopicPartition::new(Arc::clone(name), 0);
-        let last = TopicPartition::new(Arc::clone(name), u32::MAX);
-        for member in balance.subscribers[topic].clone() {
-            for owned in members[member].owned.range(&first..=&last) {
-                if free.remove(&owned.partition) {
-                    balance.give(member, topic, owned.partition);
+    let wanted = members.iter().map(|member| member.target);
+    let has = members.iter().map(|member| member.owned);
+    for kept in [has.collect::<Vec<_>>(), wanted.collect()] {
+        for (topic, (name, free)) in partitions.keys().zip(&mut free).enumerate() {
+            let first = TopicPartition::new(Arc::clone(name), 0);
+            let last = TopicPartition::new(Arc::clone(name), u32::MAX);
+            for member in balance.subscribers[topic].clone() {
+                for kept in kept[member].range(&first..=&last) {
+                    if free.remove(&kept.partition) {
+                        balance.give(member, topic, kept.partition);
+                    }
                 }
             }
         }
@@ -246,7 +252,11 @@ mod tests {
     fn run(assignor: Assignor, partitions: &BTreeMap<Arc<str>, u32>, members: &Members) -> Vec<Assignment> {
         let subscribers: Vec<_> = members
             .iter()
-            .map(|(topics, owned)| Subscriber { topics, owned })
+            .map(|(topics, owned)| Subscriber {
+                topics,
+                target: owned,
+                owned,
+            })
             .collect();
         assignor.assign(partitions, &subscribers)
     }

@@ -47,7 +47,9 @@ pub struct MemberDescription {
     pub instance_id: Option<String>,
     /// What it calls itself.
     pub client_id: String,
-    /// The topics it subscribes to.
+    /// The pattern it subscribes to, if it does so by one.
+    pub pattern: Option<String>,
+    /// The topics it subscribes to; with a pattern, those that match it.
     pub topics: BTreeSet<Arc<str>>,
     /// The partitions it owns.
     pub assignment: BTreeSet<TopicPartition>,
@@ -63,7 +65,8 @@ pub struct GroupLag {
     pub committed: u64,
     /// Where readers of committed data end.
     pub end: u64,
-    /// Offsets between the two. Counts what readers pass over, too: markers and aborted records.
+    /// Offsets between the two that are still kept. Counts what readers pass over, too: markers, aborted and compacted
+    /// records.
     pub lag: u64,
 }
 

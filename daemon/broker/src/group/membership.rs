@@ -1,6 +1,5 @@
 //! A consumer's place in its group: its member id, and the task that sends heartbeats for it.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
@@ -9,16 +8,17 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
-use crate::group::consumer_options::ConsumerOptions;
-use crate::group::coordinator::Joining;
+use crate::group::consumer::options::ConsumerOptions;
+use crate::group::coordinator::member::Joining;
 use crate::group::registry::Registry;
+use crate::group::subscription::Subscription;
 
 /// Ended by dropping it: a dynamic member leaves the group at once, a static one may come back within its session.
 pub(crate) struct Membership {
     registry: Arc<Registry>,
     pub(crate) group: Arc<str>,
     pub(crate) member_id: Arc<str>,
-    pub(crate) topics: BTreeSet<Arc<str>>,
+    pub(crate) subscription: Subscription,
     /// The generation it was last told of.
     pub(crate) generation: i32,
     /// Notified when there may be something to do.
@@ -38,7 +38,7 @@ impl Membership {
     pub(crate) fn join(
         registry: &Arc<Registry>,
         options: &ConsumerOptions,
-        topics: BTreeSet<Arc<str>>,
+        subscription: Subscription,
     ) -> Result<Self> {
         let Ok(runtime) = Handle::try_current() else {
             return Err(Error::NoRuntime {
@@ -53,7 +53,7 @@ impl Membership {
                 member_id: Arc::clone(&member_id),
                 instance_id: options.group_instance_id.as_deref().map(Arc::from),
                 client_id: options.client_id.as_str().into(),
-                topics: topics.clone(),
+                subscription: subscription.clone(),
                 assignor: options.assignor,
                 session_timeout: options.session_timeout,
                 max_poll_interval: options.max_poll_interval,
@@ -74,7 +74,7 @@ impl Membership {
             registry: Arc::clone(registry),
             group,
             member_id,
-            topics,
+            subscription,
             generation: 0,
             changed,
             is_static: options.group_instance_id.is_some(),

@@ -3,10 +3,7 @@
 pub(crate) mod administration;
 pub(crate) mod assignor;
 pub(crate) mod consumer;
-pub(crate) mod consumer_options;
 pub(crate) mod coordinator;
-#[cfg(test)]
-mod coordinator_tests;
 pub(crate) mod description;
 pub(crate) mod group_metadata;
 pub(crate) mod membership;
@@ -14,3 +11,4 @@ pub(crate) mod offset_expiry;
 pub(crate) mod offset_record;
 pub(crate) mod offsets;
 pub(crate) mod registry;
+pub(crate) mod subscription;

@@ -13,10 +13,12 @@ use tokio::sync::futures::Notified;
 
 use crate::clock::Clock;
 use crate::error::{Error, Result};
-use crate::group::coordinator::{Directive, Group, Joining};
+use crate::group::coordinator::member::Joining;
+use crate::group::coordinator::{Directive, Group};
 use crate::group::description::{GroupDescription, GroupState};
 use crate::group::group_metadata::ConsumerGroupMetadata;
 use crate::group::offset_record::OffsetCommit;
+use crate::group::subscription::{Subscription, TopicCounts};
 use crate::housekeeping::Keeper;
 use crate::topic_partition::TopicPartition;
 
@@ -36,7 +38,7 @@ pub(crate) struct State {
     /// When groups lost their last member, in milliseconds since 1970; `None` if offsets never expire.
     emptied: Option<HashMap<Arc<str>, i64>>,
     /// The partition counts of all topics.
-    topics: HashMap<String, u32>,
+    topics: TopicCounts,
     /// When the keeper looks for members that are late.
     check_at: Option<Instant>,
 }
@@ -50,7 +52,7 @@ struct Entry {
 
 impl Registry {
     pub(crate) fn new(
-        topics: HashMap<String, u32>,
+        topics: TopicCounts,
         offsets_expire: bool,
         clock: Arc<dyn Clock>,
         keeper: Arc<Keeper>,
@@ -78,7 +80,7 @@ impl Registry {
             group: Group::new(group, now),
             changed: Arc::default(),
         });
-        entry.group.join(joining, &count(&state.topics), now)?;
+        entry.group.join(joining, &state.topics, now)?;
         let changed = Arc::clone(&entry.changed);
         if let Some(emptied) = &mut state.emptied {
             emptied.remove(group);
@@ -89,15 +91,14 @@ impl Registry {
         Ok(changed)
     }
 
-    pub(crate) fn subscribe(&self, group: &str, member: &str, topics: BTreeSet<Arc<str>>) -> Result<()> {
+    pub(crate) fn subscribe(&self, group: &str, member: &str, subscription: Subscription) -> Result<()> {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         let entry = state.groups.get_mut(group).ok_or_else(|| gone(group, member))?;
         let now = self.clock.monotonic();
-        entry
-            .group
-            .subscribe(member, topics, &count(&state.topics), now)?;
+        entry.group.subscribe(member, subscription, &state.topics, now)?;
         entry.changed.notify_waiters();
+        self.watch(state);
         Ok(())
     }
 
@@ -105,11 +106,10 @@ impl Registry {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         if let Some(entry) = state.groups.get_mut(group) {
-            entry
-                .group
-                .leave(member, &count(&state.topics), self.clock.monotonic());
+            entry.group.leave(member, &state.topics, self.clock.monotonic());
             entry.changed.notify_waiters();
             state.forget_if_empty(group, self.clock.now_ms());
+            self.watch(state);
         }
     }
 
@@ -119,7 +119,9 @@ impl Registry {
         let alive = state
             .group(group, member)?
             .heartbeat(member, self.clock.monotonic());
-        self.expel(&mut state);
+        if self.expel(&mut state) {
+            self.watch(&mut state);
+        }
         alive
     }
 
@@ -158,15 +160,20 @@ impl Registry {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         match partitions {
-            Some(partitions) => state.topics.insert(topic.to_owned(), partitions),
+            Some(partitions) => state.topics.insert(topic.into(), partitions),
             None => state.topics.remove(topic),
         };
         for entry in state.groups.values_mut() {
-            if entry.group.topics_changed(&count(&state.topics)) {
+            if entry.group.topics_changed(&state.topics) {
                 entry.changed.notify_waiters();
             }
         }
         self.watch(state);
+    }
+
+    /// The topics a subscription means now.
+    pub(crate) fn topics_of(&self, subscription: &Subscription) -> BTreeSet<Arc<str>> {
+        subscription.topics(&self.state.lock().topics)
     }
 
     /// Completes when the broker closes; make it before looking whether it is.
@@ -222,25 +229,27 @@ impl Registry {
 
     /// The groups with members, and their states.
     pub(crate) fn states(&self) -> BTreeMap<String, GroupState> {
-        let state = self.state.lock();
+        let mut state = self.state.lock();
+        self.expel(&mut state);
         let described = |(name, entry): (&Arc<str>, &Entry)| (name.to_string(), entry.group.describe().state);
         state.groups.iter().map(described).collect()
     }
 
-    /// Expels who is late.
-    fn expel(&self, state: &mut State) {
+    /// Expels who is late. Answers whether there was anybody.
+    fn expel(&self, state: &mut State) -> bool {
         let (now, now_ms) = (self.clock.monotonic(), self.clock.now_ms());
         let mut late = Vec::new();
         for (name, entry) in &mut state.groups {
             let due = entry.group.next_deadline().is_some_and(|due| due <= now);
-            if due && entry.group.tick(&count(&state.topics), now) {
+            if due && entry.group.tick(&state.topics, now) {
                 entry.changed.notify_waiters();
                 late.push(Arc::clone(name));
             }
         }
-        for name in late {
-            state.forget_if_empty(&name, now_ms);
+        for name in &late {
+            state.forget_if_empty(name, now_ms);
         }
+        !late.is_empty()
     }
 
     /// Has the keeper look when the next member may be late.
@@ -306,10 +315,6 @@ impl State {
             emptied.insert(name, now_ms);
         }
     }
-}
-
-fn count(topics: &HashMap<String, u32>) -> impl Fn(&str) -> Option<u32> {
-    |topic| topics.get(topic).copied()
 }
 
 /// The group has no members at all.

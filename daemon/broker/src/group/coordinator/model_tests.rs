@@ -1,4 +1,5 @@
-//! The state machine of a group, driven by members that join, poll, hang, come back, and by time that jumps.
+//! A model of a group: its members do anything in any order, topics come and go, time jumps; what each of them believes
+//! is compared with what the group lets them commit.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -6,160 +7,14 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
+use super::tests::joining;
 use crate::error::Error;
 use crate::group::assignor::Assignor;
-use crate::group::coordinator::{Group, Joining};
+use crate::group::coordinator::Group;
+use crate::group::coordinator::member::Joining;
 use crate::group::description::GroupState;
+use crate::group::subscription::{Subscription, TopicCounts};
 use crate::topic_partition::TopicPartition;
-
-const SESSION: Duration = Duration::from_secs(45);
-const POLL: Duration = Duration::from_mins(5);
-
-fn joining(id: &str, topics: &[&str]) -> Joining {
-    Joining {
-        member_id: id.into(),
-        instance_id: None,
-        client_id: "test".into(),
-        topics: topics.iter().map(|topic| Arc::from(*topic)).collect(),
-        assignor: Assignor::Sticky,
-        session_timeout: SESSION,
-        max_poll_interval: POLL,
-    }
-}
-
-fn two(topic: &str) -> Option<u32> {
-    (topic == "t").then_some(2)
-}
-
-fn parts(topic: &str, partitions: &[u32]) -> BTreeSet<TopicPartition> {
-    partitions
-        .iter()
-        .map(|p| TopicPartition::new(topic, *p))
-        .collect()
-}
-
-fn may_commit(group: &Group, member: &str, generation: i32, partition: u32) -> bool {
-    group
-        .check_commit(member, generation, std::iter::once(("t", partition)))
-        .is_ok()
-}
-
-#[test]
-fn a_partition_moves_only_once_it_is_given_up() {
-    let now = Instant::now();
-    let mut group = Group::new("g", now);
-    group.join(joining("a", &["t"]), &two, now).unwrap();
-    let first = group.poll("a", now).unwrap();
-    assert_eq!((first.generation, &first.assign), (1, &parts("t", &[0, 1])));
-    group.join(joining("b", &["t"]), &two, now).unwrap();
-    assert!(
-        group.poll("b", now).unwrap().assign.is_empty(),
-        "a still owns all"
-    );
-    let told = group.poll("a", now).unwrap();
-    assert_eq!((told.generation, &told.revoke), (1, &parts("t", &[1])));
-    assert!(may_commit(&group, "a", 1, 1), "until it is given up");
-    assert_eq!(group.describe().state, GroupState::PreparingRebalance);
-    assert!(group.revoked("a", &told.revoke, now).unwrap());
-    assert!(!may_commit(&group, "a", 1, 1));
-    assert!(
-        may_commit(&group, "a", 1, 0),
-        "what it kept is good under the old generation"
-    );
-    let given = group.poll("b", now).unwrap();
-    assert_eq!((given.generation, &given.assign), (2, &parts("t", &[1])));
-    assert_eq!(group.poll("a", now).unwrap().generation, 2);
-    assert_eq!(group.describe().state, GroupState::Stable);
-    assert!(
-        may_commit(&group, "b", 2, 1) && !may_commit(&group, "b", 1, 1) && !may_commit(&group, "b", 3, 1)
-    );
-
-    // A partition that left and came back is not good under the generation of before.
-    group.leave("b", &two, now);
-    assert_eq!(group.poll("a", now).unwrap().assign, parts("t", &[1]));
-    assert!(!may_commit(&group, "a", 1, 1) && may_commit(&group, "a", 3, 1));
-}
-
-#[test]
-fn who_hangs_is_expelled_and_told_why() {
-    let start = Instant::now();
-    let at = |seconds| start + Duration::from_secs(seconds);
-    let mut group = Group::new("g", start);
-    let reason = |group: &mut Group, id: &str, now| match group.heartbeat(id, now) {
-        Err(Error::UnknownMember { reason, .. }) => reason,
-        other => panic!("{other:?}"),
-    };
-    for id in ["silent", "stuck", "greedy"] {
-        group.join(joining(id, &["t"]), &two, start).unwrap();
-        group.poll(id, start).unwrap();
-    }
-    group.polled("stuck", start);
-    // Has both partitions, and holds on to them within a poll.
-    assert!(!group.tick(&two, at(44)));
-    group.heartbeat("stuck", at(44)).unwrap();
-    group.heartbeat("greedy", at(44)).unwrap();
-    assert!(group.tick(&two, at(45)));
-    assert!(reason(&mut group, "silent", at(45)).contains("session.timeout.ms"));
-    let mut now = 44;
-    while now < 299 {
-        now += 40.min(299 - now);
-        group.heartbeat("stuck", at(now)).unwrap();
-        group.heartbeat("greedy", at(now)).unwrap();
-        assert!(!group.tick(&two, at(now)), "{now}");
-    }
-    assert_eq!(group.next_deadline(), Some(at(300)));
-    assert!(group.tick(&two, at(300)));
-    assert!(reason(&mut group, "stuck", at(300)).contains("did not poll"));
-    assert!(group.poll("silent", at(300)).is_err());
-
-    // Another member makes it give up what it holds; it neither does, nor leaves its poll.
-    group.poll("greedy", at(300)).unwrap();
-    group.join(joining("new", &["t"]), &two, at(300)).unwrap();
-    for now in (300..600).step_by(30) {
-        for id in ["greedy", "new"] {
-            group.poll(id, at(now)).unwrap();
-        }
-        assert!(!group.tick(&two, at(now)));
-    }
-    assert!(group.tick(&two, at(600)));
-    assert!(reason(&mut group, "greedy", at(600)).contains("did not give up"));
-    assert_eq!(group.poll("new", at(600)).unwrap().assign, parts("t", &[0, 1]));
-}
-
-#[test]
-fn a_static_member_comes_back_to_its_partitions() {
-    let now = Instant::now();
-    let mut group = Group::new("g", now);
-    let fixed = |id: &str, instance: &str| Joining {
-        instance_id: Some(instance.into()),
-        ..joining(id, &["t"])
-    };
-    for assignor in [Assignor::Sticky, Assignor::Range, Assignor::RoundRobin] {
-        let with = |joining: Joining| Joining { assignor, ..joining };
-        group.join(with(fixed("x1", "one")), &two, now).unwrap();
-        group.join(with(fixed("b1", "two")), &two, now).unwrap();
-        let had = group.poll("x1", now).unwrap().assign;
-        let other = group.poll("b1", now).unwrap().assign;
-        assert_eq!((had.len(), other.len()), (1, 1));
-        group.join(with(fixed("a2", "one")), &two, now).unwrap();
-        assert!(matches!(
-            group.heartbeat("x1", now),
-            Err(Error::FencedInstance { .. })
-        ));
-        assert_eq!(group.poll("a2", now).unwrap().assign, had);
-        assert!(group.poll("b1", now).unwrap().revoke.is_empty());
-        for id in ["a2", "b1"] {
-            group.leave(id, &two, now);
-        }
-    }
-    group.join(joining("c", &["t"]), &two, now).unwrap();
-    let other = Joining {
-        assignor: Assignor::Range,
-        ..joining("d", &["t"])
-    };
-    let refused = group.join(other, &two, now);
-    assert!(matches!(refused, Err(Error::InconsistentAssignor { .. })));
-}
 
 /// What a member believes.
 #[derive(Debug, Clone, Default)]
@@ -168,6 +23,8 @@ struct Client {
     /// By partition the generation it was given in.
     owned: BTreeMap<TopicPartition, i32>,
     revoking: BTreeSet<TopicPartition>,
+    /// What it owns as far as it knows, but was deleted.
+    deleted: BTreeSet<TopicPartition>,
     generation: i32,
 }
 
@@ -188,8 +45,8 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let who = 0_usize..4;
     prop_oneof![
-        3 => (who.clone(), 1_u8..8).prop_map(|(i, topics)| Step::Join(i, topics)),
-        1 => (who.clone(), 0_u8..8).prop_map(|(i, topics)| Step::Subscribe(i, topics)),
+        3 => (who.clone(), 1_u8..16).prop_map(|(i, topics)| Step::Join(i, topics)),
+        1 => (who.clone(), 0_u8..16).prop_map(|(i, topics)| Step::Subscribe(i, topics)),
         1 => who.clone().prop_map(Step::Leave),
         3 => who.clone().prop_map(Step::Heartbeat),
         8 => who.clone().prop_map(Step::Poll),
@@ -201,17 +58,20 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn subscription(mask: u8) -> BTreeSet<Arc<str>> {
-    (0..3)
-        .filter(|i| mask >> i & 1 == 1)
-        .map(|i| Arc::from(["a", "b", "c"][i]))
-        .collect()
+/// To some of three topics: by a pattern with bit 3.
+fn subscription(mask: u8) -> Subscription {
+    let topics = (0..3).filter(|i| mask >> i & 1 == 1).map(|i| ["a", "b", "c"][i]);
+    if mask & 8 == 0 {
+        Subscription::Topics(topics.map(Arc::from).collect())
+    } else {
+        Subscription::pattern(&topics.collect::<Vec<_>>().join("|")).unwrap()
+    }
 }
 
 /// The group under test, and what its members believe.
 struct World {
     group: Group,
-    topics: BTreeMap<&'static str, u32>,
+    topics: TopicCounts,
     clients: Vec<Option<Client>>,
     /// Every member there was, with all generations it was told of.
     history: Vec<Client>,
@@ -229,17 +89,16 @@ impl World {
     fn run(&mut self, step: &Step) -> Result<(), TestCaseError> {
         let now = self.now();
         let topics = self.topics.clone();
-        let counts = |topic: &str| topics.get(topic).copied();
         match step {
             Step::Join(i, mask) if self.clients[*i].is_none() => {
                 self.joined += 1;
                 let id = format!("m{}", self.joined);
                 let member = Joining {
-                    topics: subscription(*mask),
+                    subscription: subscription(*mask),
                     assignor: self.assignor,
                     ..joining(&id, &[])
                 };
-                self.group.join(member, &counts, now).unwrap();
+                self.group.join(member, &topics, now).unwrap();
                 self.clients[*i] = Some(Client {
                     id,
                     ..Client::default()
@@ -247,16 +106,20 @@ impl World {
             }
             Step::Time(by) => self.seconds = (self.seconds + by).max(0),
             Step::Tick => {
-                self.group.tick(&counts, now);
+                self.group.tick(&topics, now);
             }
             Step::Topic(t, count) => {
                 let name = ["a", "b", "c"][usize::from(*t)];
                 match count {
-                    Some(count) => self.topics.insert(name, *count),
+                    Some(count) => self.topics.insert(name.into(), *count),
                     None => self.topics.remove(name),
                 };
-                let topics = self.topics.clone();
-                self.group.topics_changed(&|topic| topics.get(topic).copied());
+                for client in self.clients.iter_mut().flatten() {
+                    let gone =
+                        |part: &&TopicPartition| *part.topic == *name && part.partition >= count.unwrap_or(0);
+                    client.deleted.extend(client.owned.keys().filter(gone).cloned());
+                }
+                self.group.topics_changed(&self.topics);
             }
             Step::Join(..) => {}
             Step::Subscribe(i, _)
@@ -271,11 +134,13 @@ impl World {
                 let group = &mut self.group;
                 let called = match step {
                     Step::Subscribe(_, mask) => {
-                        group.subscribe(&client.id, subscription(*mask), &counts, now)
+                        group.subscribe(&client.id, subscription(*mask), &topics, now)
                     }
                     Step::Heartbeat(_) => group.heartbeat(&client.id, now),
                     Step::Poll(_) => group.poll(&client.id, now).map(|told| {
                         client.generation = told.generation;
+                        assert_eq!(told.lost, std::mem::take(&mut client.deleted));
+                        client.owned.retain(|part, _| !told.lost.contains(part));
                         for part in told.assign {
                             assert!(client.owned.insert(part, told.generation).is_none());
                         }
@@ -284,6 +149,7 @@ impl World {
                     Step::Acknowledge(_) => group.revoked(&client.id, &client.revoking, now).map(|_| {
                         for part in std::mem::take(&mut client.revoking) {
                             client.owned.remove(&part);
+                            client.deleted.remove(&part);
                         }
                     }),
                     Step::Polled(_) => {
@@ -291,7 +157,7 @@ impl World {
                         Ok(())
                     }
                     _ => {
-                        group.leave(&client.id, &counts, now);
+                        group.leave(&client.id, &topics, now);
                         let id = client.id.clone();
                         self.history.push(client);
                         prop_assert!(group.heartbeat(&id, now).is_err());
@@ -319,6 +185,7 @@ impl World {
                     let part = TopicPartition::new(topic, partition);
                     let one = std::iter::once((topic, partition));
                     let good = self.group.check_commit(&then.id, then.generation, one).is_ok();
+                    let live = live.filter(|client| !client.deleted.contains(&part));
                     let since = live.and_then(|client| client.owned.get(&part));
                     let believed = since.is_some_and(|since| *since <= then.generation);
                     if good {
@@ -358,7 +225,7 @@ impl World {
         };
         prop_assert_eq!(described.state, expected);
         let subscribed: BTreeSet<_> = described.members.iter().flat_map(|m| m.topics.iter()).collect();
-        let counted = subscribed.iter().filter_map(|topic| self.topics.get(&***topic));
+        let counted = subscribed.iter().filter_map(|topic| self.topics.get(*topic));
         let owned: Vec<_> = described
             .members
             .iter()
@@ -380,7 +247,7 @@ proptest! {
         let start = Instant::now();
         let mut world = World {
             group: Group::new("g", start),
-            topics: [("a", 3), ("b", 2)].into(),
+            topics: [("a".into(), 3), ("b".into(), 2)].into(),
             clients: vec![None; 4],
             history: Vec::new(),
             seconds: 0,

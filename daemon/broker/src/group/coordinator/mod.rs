@@ -7,12 +7,13 @@
 //! *generation* with a *target* for each member. A member moves from what it owns to its target at its own pace, when it
 //! polls: first it gives up what is no longer its own, and acknowledges that once it has committed what it wants to;
 //! then it takes what is new to it and free. So a partition has one owner at a time: it becomes free only by the
-//! acknowledgement of its owner, or when that is expelled.
+//! acknowledgement of its owner, when that is expelled, or when its topic is deleted.
 //!
 //! # Fencing
 //! A commit names the member and the generation in which the member last took something. It is good if the member still
 //! owns the partitions, and has since that generation or before. Being expelled ends all ownership, so that a member that
-//! hung and comes back (a *zombie*) cannot commit, and learns it by its next call.
+//! hung and comes back (a *zombie*) cannot commit, and learns it by its next call. So does the deletion of a topic: an
+//! offset of one that was deleted is none of the topic created under its name.
 //!
 //! # Time
 //! A member is expelled if it sends no heartbeat for the session time-out; if it neither polls nor is within a poll for
@@ -21,18 +22,24 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::error::{Error, Result};
 use crate::group::assignor::{Assignor, Subscriber};
 use crate::group::description::{GroupDescription, GroupState, MemberDescription};
+use crate::group::subscription::{Subscription, TopicCounts};
 use crate::topic_partition::TopicPartition;
+
+pub(crate) mod member;
+#[cfg(test)]
+mod model_tests;
+#[cfg(test)]
+mod tests;
+
+use member::{Gone, Joining, Member};
 
 /// Members that are gone of which it is remembered why.
 const REMEMBERED: usize = 64;
-
-/// The partition counts of the topics there are.
-pub(crate) type TopicCounts<'a> = &'a dyn Fn(&str) -> Option<u32>;
 
 #[derive(Debug)]
 pub(crate) struct Group {
@@ -43,52 +50,11 @@ pub(crate) struct Group {
     /// Who owns a partition, and since which generation.
     owners: HashMap<TopicPartition, (Arc<str>, i32)>,
     /// The partition counts of the subscribed topics, as of this generation.
-    counts: BTreeMap<Arc<str>, u32>,
+    counts: TopicCounts,
     /// Why members are gone, the latest last.
     gone: VecDeque<(Arc<str>, Gone)>,
     /// The latest time it was told.
     now: Instant,
-}
-
-#[derive(Debug)]
-struct Member {
-    client_id: Arc<str>,
-    instance_id: Option<Arc<str>>,
-    topics: BTreeSet<Arc<str>>,
-    session_timeout: Duration,
-    max_poll_interval: Duration,
-    session_deadline: Instant,
-    /// By when it must poll; none while it does.
-    poll_deadline: Option<Instant>,
-    /// By when it must have given up what it owns beyond its target; none if there is nothing.
-    revoke_deadline: Option<Instant>,
-    owned: BTreeSet<TopicPartition>,
-    target: BTreeSet<TopicPartition>,
-    /// The generation it was last told of.
-    generation: i32,
-}
-
-/// Why a member is one no longer.
-#[derive(Debug)]
-enum Gone {
-    Left,
-    /// It was expelled.
-    Late(String),
-    /// Another one has its instance id now.
-    Replaced(Arc<str>),
-}
-
-/// Who wants to join.
-#[derive(Debug, Clone)]
-pub(crate) struct Joining {
-    /// Unique for ever.
-    pub(crate) member_id: Arc<str>,
-    pub(crate) instance_id: Option<Arc<str>>,
-    pub(crate) client_id: Arc<str>,
-    pub(crate) topics: BTreeSet<Arc<str>>,
-    pub(crate) assignor: Assignor,
-    pub(crate) session_timeout: Duration,
-    pub(crate) max_poll_interval: Duration,
 }
 
 /// What a member that polls is to do.
@@ -100,6 +66,8 @@ pub(crate) struct Directive {
     pub(crate) revoke: BTreeSet<TopicPartition>,
     /// Its own from now on.
     pub(crate) assign: BTreeSet<TopicPartition>,
+    /// Its own no longer, since they were deleted; some of them may be to `assign` again.
+    pub(crate) lost: BTreeSet<TopicPartition>,
 }
 
 impl Group {
@@ -122,7 +90,7 @@ impl Group {
 
     /// Takes in a member, which is not within a poll yet. A static member takes the place of the one with its instance
     /// id, which is fenced.
-    pub(crate) fn join(&mut self, joining: Joining, counts: TopicCounts<'_>, now: Instant) -> Result<()> {
+    pub(crate) fn join(&mut self, joining: Joining, counts: &TopicCounts, now: Instant) -> Result<()> {
         let now = self.advance(now);
         let before = joining.instance_id.as_ref().and_then(|instance| {
             let same = |member: &Member| member.instance_id.as_ref() == Some(instance);
@@ -150,7 +118,8 @@ impl Group {
         let member = Member {
             client_id: joining.client_id,
             instance_id: joining.instance_id,
-            topics: joining.topics,
+            subscription: joining.subscription,
+            topics: BTreeSet::new(),
             session_timeout: joining.session_timeout,
             max_poll_interval: joining.max_poll_interval,
             session_deadline: now + joining.session_timeout,
@@ -158,6 +127,7 @@ impl Group {
             revoke_deadline: None,
             owned: BTreeSet::new(),
             target: target.unwrap_or_default(),
+            lost: BTreeSet::new(),
             generation: 0,
         };
         self.members.insert(joining.member_id, member);
@@ -165,26 +135,27 @@ impl Group {
         Ok(())
     }
 
-    /// Subscribes a member to other topics.
+    /// Subscribes a member to something else.
     pub(crate) fn subscribe(
         &mut self,
         member: &str,
-        topics: BTreeSet<Arc<str>>,
-        counts: TopicCounts<'_>,
+        subscription: Subscription,
+        counts: &TopicCounts,
         now: Instant,
     ) -> Result<()> {
         let now = self.advance(now);
         let subscribed = self.member(member)?;
         subscribed.session_deadline = now + subscribed.session_timeout;
-        if subscribed.topics != topics {
-            subscribed.topics = topics;
+        let changed = subscription.topics(counts) != subscribed.topics;
+        subscribed.subscription = subscription;
+        if changed {
             self.rebalance(counts);
         }
         Ok(())
     }
 
     /// A member goes by itself; its partitions are free at once.
-    pub(crate) fn leave(&mut self, member: &str, counts: TopicCounts<'_>, now: Instant) {
+    pub(crate) fn leave(&mut self, member: &str, counts: &TopicCounts, now: Instant) {
         self.advance(now);
         if self.remove(member, Gone::Left).is_some() {
             self.rebalance(counts);
@@ -228,6 +199,7 @@ impl Group {
             generation: member.generation,
             revoke,
             assign,
+            lost: std::mem::take(&mut member.lost),
         })
     }
 
@@ -246,12 +218,13 @@ impl Group {
         partitions: &BTreeSet<TopicPartition>,
         now: Instant,
     ) -> Result<bool> {
-        self.advance(now);
+        let now = self.advance(now);
         let Some(member) = self.members.get_mut(member_id) else {
             return Err(self.unknown(member_id));
         };
         let mut freed = false;
         for part in partitions {
+            member.lost.remove(part);
             if member.owned.remove(part) {
                 self.owners.remove(part);
                 freed = true;
@@ -259,12 +232,15 @@ impl Group {
         }
         if member.owned.is_subset(&member.target) {
             member.revoke_deadline = None;
+        } else if freed {
+            // It does give up what it is told to: more has come meanwhile.
+            member.revoke_deadline = Some(now + member.max_poll_interval);
         }
         Ok(freed)
     }
 
     /// Expels those whose time is over. Answers whether there were any.
-    pub(crate) fn tick(&mut self, counts: TopicCounts<'_>, now: Instant) -> bool {
+    pub(crate) fn tick(&mut self, counts: &TopicCounts, now: Instant) -> bool {
         let now = self.advance(now);
         let late: Vec<_> = self
             .members
@@ -288,8 +264,20 @@ impl Group {
     }
 
     /// Topics were created, deleted, or got partitions. Answers whether that concerns the group.
-    pub(crate) fn topics_changed(&mut self, counts: TopicCounts<'_>) -> bool {
-        let changed = self.count_topics(counts) != self.counts;
+    pub(crate) fn topics_changed(&mut self, counts: &TopicCounts) -> bool {
+        let mut changed = self.count_topics(counts) != self.counts;
+        for member in self.members.values_mut() {
+            let kept = |part: &TopicPartition| {
+                counts
+                    .get(&part.topic)
+                    .is_some_and(|count| part.partition < *count)
+            };
+            for part in member.owned.extract_if(.., |part| !kept(part)) {
+                self.owners.remove(&part);
+                member.lost.insert(part);
+                changed = true;
+            }
+        }
         if changed {
             self.rebalance(counts);
         }
@@ -333,6 +321,7 @@ impl Group {
             member_id: id.to_string(),
             instance_id: member.instance_id.as_deref().map(str::to_owned),
             client_id: member.client_id.to_string(),
+            pattern: member.subscription.as_pattern().map(str::to_owned),
             topics: member.topics.clone(),
             assignment: member.owned.clone(),
             target: member.target.clone(),
@@ -379,16 +368,21 @@ impl Group {
         Some(member)
     }
 
-    fn count_topics(&self, counts: TopicCounts<'_>) -> BTreeMap<Arc<str>, u32> {
-        let subscribed: BTreeSet<_> = self.members.values().flat_map(|member| &member.topics).collect();
-        let count = |topic: &Arc<str>| Some((Arc::clone(topic), counts(topic)?));
-        subscribed.into_iter().filter_map(count).collect()
+    fn count_topics(&self, counts: &TopicCounts) -> TopicCounts {
+        let topics = |member: &Member| member.subscription.topics(counts);
+        let subscribed: BTreeSet<Arc<str>> = self.members.values().flat_map(topics).collect();
+        let count = |topic: Arc<str>| Some((counts.get(&topic).copied()?, topic));
+        let counted = subscribed.into_iter().filter_map(count);
+        counted.map(|(count, topic)| (topic, count)).collect()
     }
 
     /// Begins the next generation.
-    fn rebalance(&mut self, counts: TopicCounts<'_>) {
+    fn rebalance(&mut self, counts: &TopicCounts) {
         self.generation += 1;
         self.counts = self.count_topics(counts);
+        for member in self.members.values_mut() {
+            member.topics = member.subscription.topics(counts);
+        }
         let mut members: Vec<(&Arc<str>, &mut Member)> = self.members.iter_mut().collect();
         // A static member keeps its place among the others when it comes back under a new id.
         members.sort_by(|a, b| a.1.order(a.0).cmp(b.1.order(b.0)));
@@ -396,7 +390,8 @@ impl Group {
             .iter()
             .map(|(_, member)| Subscriber {
                 topics: &member.topics,
-                owned: &member.target,
+                target: &member.target,
+                owned: &member.owned,
             })
             .collect();
         let assigned = self.assignor.assign(&self.counts, &subscribers);
@@ -447,42 +442,5 @@ fn unknown(group: &str, gone: &VecDeque<(Arc<str>, Gone)>, id: &str) -> Error {
         group: group.to_owned(),
         member_id: id.to_owned(),
         reason,
-    }
-}
-
-impl Member {
-    fn order<'a>(&'a self, id: &'a Arc<str>) -> &'a Arc<str> {
-        self.instance_id.as_ref().unwrap_or(id)
-    }
-
-    fn deadline(&self) -> Instant {
-        let others = [self.poll_deadline, self.revoke_deadline];
-        others
-            .into_iter()
-            .flatten()
-            .fold(self.session_deadline, Instant::min)
-    }
-
-    /// Why it is to be expelled, if it is.
-    fn fault(&self, now: Instant) -> Option<String> {
-        let over = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
-        if over(Some(self.session_deadline)) {
-            Some(format!(
-                "it sent no heartbeat for {:?} (session.timeout.ms)",
-                self.session_timeout
-            ))
-        } else if over(self.poll_deadline) {
-            Some(format!(
-                "it did not poll for {:?} (max.poll.interval.ms)",
-                self.max_poll_interval
-            ))
-        } else if over(self.revoke_deadline) {
-            Some(format!(
-                "it did not give up partitions for {:?} (max.poll.interval.ms)",
-                self.max_poll_interval
-            ))
-        } else {
-            None
-        }
     }
 }
