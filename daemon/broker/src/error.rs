@@ -44,6 +44,17 @@ pub enum Error {
         supported: u32,
     },
 
+    /// What the broker keeps about itself is damaged or missing, and it cannot do without.
+    #[error("{} is damaged: {reason}; {advice}", path.display())]
+    Damaged {
+        /// The file or directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+        /// What to do.
+        advice: &'static str,
+    },
+
     /// An input or output error outside the cases below.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {

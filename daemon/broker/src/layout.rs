@@ -3,7 +3,7 @@
 //! ```text
 //! lock                                the pid of the process that has the directory open; the lock itself is flock(2)
 //! format                              "tidewater-log 1\n"; a newer number is refused
-//! topics/<topic id>/topic.json        id, name, partitions, settings; the topic exists once this file does
+//! topics/<topic id>/topic.json        id, name, partitions, settings, checksum; the topic exists once this file does
 //! topics/<topic id>.deleted/          a deleted topic whose files are not all removed yet
 //! topics/<topic id>/<partition>/
 //!     00000000000000000000.log        a segment: batches, one after the other; named by the offset of its first record
@@ -15,6 +15,11 @@
 //! transactions/                       the transaction log: a log like that of a partition
 //! ```
 //! All integers are big-endian.
+//!
+//! # Topics
+//! `topic.json` is JSON: `crc32c`, 8 hexadecimal digits, and `topic`, of which it is the CRC-32C when that is written
+//! without spaces and with its keys in the order `name`, `id` (UUID), `partitions` (number), `settings` (name to value,
+//! by name).
 //!
 //! # Batches
 //! Kafka's record batch, magic 2.

@@ -1,6 +1,7 @@
 //! Opening a broker: lock, format, logs, transactions, group offsets, in that order.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -13,7 +14,7 @@ use crate::broker::{Broker, Shared};
 use crate::cleaner;
 use crate::disk::Disk;
 use crate::disk::data_dir::DataDir;
-use crate::disk::durable_file::sync_dir;
+use crate::disk::durable_file::{create_dir, sync_dir};
 use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::group::offset_expiry;
@@ -33,6 +34,9 @@ use crate::transaction::log::{TRANSACTION_LOG, TransactionLog};
 use crate::transaction::producer_state::ProducerEntry;
 use crate::transaction::recovery::{OpenedLogs, decide};
 
+/// The largest segment of the offsets of groups.
+const GROUP_OFFSETS_SEGMENT_BYTES: u64 = 16 << 20;
+
 /// Threads that read logs back: they wait for the disk most of the time, and syncs of many files at once cost little
 /// more than one.
 const OPENING_THREADS: usize = 16;
@@ -50,8 +54,16 @@ impl Broker {
         let stored = TopicInfo::load_all(disk.as_ref(), &topics_dir)?;
         let mut infos = stored.live;
         if !infos.iter().any(|info| info.name == GROUP_OFFSETS_TOPIC) {
-            let settings = BTreeMap::from([("cleanup.policy".to_owned(), "compact".to_owned())]);
+            // The active segment is never compacted, and all of the log is read when the broker opens.
+            let segment_bytes = options.segment_bytes.min(GROUP_OFFSETS_SEGMENT_BYTES);
+            let settings = BTreeMap::from([
+                ("cleanup.policy".to_owned(), "compact".to_owned()),
+                ("segment.bytes".to_owned(), segment_bytes.to_string()),
+            ]);
             let info = TopicInfo::new(GROUP_OFFSETS_TOPIC, 1, settings)?;
+            let dir = info.dir(&topics_dir);
+            create_dir(disk.as_ref(), &dir.join("0"))?;
+            sync_dir(disk.as_ref(), &dir)?;
             info.store(disk.as_ref(), &topics_dir)?;
             infos.push(info);
         }
@@ -180,8 +192,7 @@ fn open_logs(
     let work = || {
         while let Some((dir, id, settings)) = todo.get(next.fetch_add(1, Ordering::Relaxed)) {
             let place = (id.topic_id, id.partition);
-            let log: Result<(Arc<Log>, Recovered)> =
-                Log::open(dir.clone(), id.clone(), Arc::clone(settings), flusher);
+            let log = open_log(dir, id, settings, flusher);
             let mut opened = opened.lock();
             match (&mut *opened, log) {
                 (Ok(logs), Ok(log)) => {
@@ -199,6 +210,23 @@ fn open_logs(
         work();
     });
     opened.into_inner()
+}
+
+/// Opens the log of a partition that was created some time: its directory must be there.
+fn open_log(
+    dir: &Path,
+    id: &LogId,
+    settings: &Arc<TopicSettings>,
+    flusher: &Arc<Flusher>,
+) -> Result<(Arc<Log>, Recovered)> {
+    let listed = flusher.disk.list(dir);
+    let lost = listed.is_err_and(|e| e.kind() == ErrorKind::NotFound);
+    let (log, mut recovered) = Log::open(dir.to_owned(), id.clone(), Arc::clone(settings), flusher)?;
+    if lost {
+        let dir = dir.to_owned();
+        recovered.actions.push(RecoveryAction::PartitionLost { dir });
+    }
+    Ok((log, recovered))
 }
 
 fn note(recovery: &mut RecoveryReport, topic: &str, partition: u32, actions: Vec<RecoveryAction>) {

@@ -292,8 +292,8 @@ impl Reader {
         while at < bytes.len() && cursor.expected < plan.limit {
             let header = match BatchHeader::check(&bytes[at..], Some(cursor.expected)) {
                 Ok(header) => header,
-                // More than was read: the next read begins with it.
-                Err(Defect::Short { .. }) if at > 0 => break,
+                // More than was read, or damaged: what is before it comes first, and the next read begins with it.
+                Err(_) if at > 0 => break,
                 Err(Defect::Short { need, have })
                     if need as u64 <= plan.available && have < need && have == plan.len =>
                 {

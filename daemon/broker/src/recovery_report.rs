@@ -73,6 +73,11 @@ pub enum RecoveryAction {
         /// What is wrong with it.
         reason: String,
     },
+    /// The directory of the partition was missing. It was made again, and the partition begins anew without records.
+    PartitionLost {
+        /// The directory.
+        dir: PathBuf,
+    },
     /// The checkpoint did not read; the whole log was read instead.
     CheckpointLost {
         /// What is wrong with it.
@@ -122,6 +127,13 @@ impl fmt::Display for RecoveryAction {
                     f,
                     "set {} apart: {reason}; restore it from a copy",
                     file.display()
+                )
+            }
+            Self::PartitionLost { dir } => {
+                write!(
+                    f,
+                    "made {} anew without records: it was missing; restore it from a copy",
+                    dir.display()
                 )
             }
             Self::CheckpointLost { reason } => {

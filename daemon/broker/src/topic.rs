@@ -1,15 +1,18 @@
 //! Topics: their names, what is stored about them, and creating and deleting them durably.
 //!
 //! `topics/<id>/topic.json` holds id, name, partition count and settings. A topic exists once that file does, which
-//! is written last; it is gone once its directory is renamed to `<id>.deleted`, which is done first.
+//! is written last; it is gone once its directory is renamed to `<id>.deleted`, which is done first. What the file says
+//! is believed only if its checksum agrees: a wrong partition count would hide records or make files without end.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::batch::header::crc32c;
 use crate::disk::Disk;
 use crate::disk::durable_file::{create_dir, replace, sync_dir};
 use crate::error::{Error, Result};
@@ -37,6 +40,14 @@ pub struct TopicInfo {
     pub settings: BTreeMap<String, String>,
 }
 
+/// What is in the file of a topic.
+#[derive(Serialize, Deserialize)]
+struct StoredInfo {
+    /// Of `topic` as JSON without spaces, 8 hexadecimal digits.
+    crc32c: String,
+    topic: TopicInfo,
+}
+
 /// A topic and its logs.
 pub(crate) struct Topic {
     pub(crate) info: TopicInfo,
@@ -61,37 +72,42 @@ pub(crate) struct DeletedTopic {
 impl TopicInfo {
     /// Checks the name by Kafka's rules, and the partition count.
     pub(crate) fn new(name: &str, partitions: u32, settings: BTreeMap<String, String>) -> Result<Self> {
-        let invalid = |reason: String| {
-            Err(Error::InvalidTopic {
-                topic: name.to_owned(),
-                reason,
-            })
+        let info = Self {
+            name: name.to_owned(),
+            id: Uuid::new_v4(),
+            partitions,
+            settings,
         };
+        info.check().map_err(|reason| Error::InvalidTopic {
+            topic: name.to_owned(),
+            reason,
+        })?;
+        Ok(info)
+    }
+
+    /// What is wrong with the name or the partition count.
+    fn check(&self) -> Result<(), String> {
+        let (name, partitions) = (self.name.as_str(), self.partitions);
         if name == TRANSACTION_LOG {
-            return invalid("the broker calls its own log that".to_owned());
+            return Err("the broker calls its own log that".to_owned());
         }
         if name.is_empty() || name.len() > 249 || name == "." || name == ".." {
-            return invalid("a name has 1 to 249 characters and is not \".\" or \"..\"".to_owned());
+            return Err("a name has 1 to 249 characters and is not \".\" or \"..\"".to_owned());
         }
         if let Some(bad) = name
             .chars()
             .find(|c| !c.is_ascii_alphanumeric() && !matches!(c, '.' | '_' | '-'))
         {
-            return invalid(format!(
+            return Err(format!(
                 "{bad:?} in the name; letters, digits, '.', '_' and '-' are allowed"
             ));
         }
         if partitions == 0 || partitions > MOST_PARTITIONS {
-            return invalid(format!(
+            return Err(format!(
                 "{partitions} partitions; 1 to {MOST_PARTITIONS} are allowed"
             ));
         }
-        Ok(Self {
-            name: name.to_owned(),
-            id: Uuid::new_v4(),
-            partitions,
-            settings,
-        })
+        Ok(())
     }
 
     /// The same topic with more partitions.
@@ -126,7 +142,11 @@ impl TopicInfo {
         let dir = self.dir(topics);
         create_dir(disk, &dir)?;
         let path = dir.join(METADATA);
-        let json = serde_json::to_vec_pretty(self).map_err(|e| Error::io("encode", &path, e.into()))?;
+        let stored = StoredInfo {
+            crc32c: self.checksum(&path)?,
+            topic: self.clone(),
+        };
+        let json = serde_json::to_vec_pretty(&stored).map_err(|e| Error::io("encode", &path, e.into()))?;
         replace(disk, &path, &json)?;
         sync_dir(disk, &dir)?;
         sync_dir(disk, topics)
@@ -149,13 +169,36 @@ impl TopicInfo {
                     let name = read_info(disk, &metadata).ok().map(|info| info.name);
                     found.deleted.push(DeletedTopic { dir, name });
                 }
-            } else if disk.size(&metadata).is_ok() {
-                found.live.push(read_info(disk, &metadata)?);
-            } else if ours {
-                remove(disk, &dir)?;
+                continue;
+            }
+            match disk.size(&metadata) {
+                Ok(_) => found.live.push(read_info(disk, &metadata)?),
+                Err(e) if e.kind() != ErrorKind::NotFound && e.kind() != ErrorKind::NotADirectory => {
+                    return Err(Error::io("look at", &metadata, e));
+                }
+                Err(_) if !ours => {}
+                Err(_) if holds_records(disk, &dir)? => {
+                    return Err(damaged(
+                        &metadata,
+                        "it is missing, and there are records".to_owned(),
+                    ));
+                }
+                Err(_) => remove(disk, &dir)?,
+            }
+        }
+        let mut names = BTreeMap::new();
+        for info in &found.live {
+            if let Some(other) = names.insert(info.name.as_str(), info.id) {
+                let reason = format!("it is of topic {:?}, as is that in {other}", info.name);
+                return Err(damaged(&info.dir(topics).join(METADATA), reason));
             }
         }
         Ok(found)
+    }
+
+    fn checksum(&self, path: &Path) -> Result<String> {
+        let json = serde_json::to_vec(self).map_err(|e| Error::io("encode", path, e.into()))?;
+        Ok(format!("{:08x}", crc32c(&json)))
     }
 
     /// Deletes the topic, durably once the directory of the topics is synced; its files are still there.
@@ -173,7 +216,47 @@ impl TopicInfo {
 
 fn read_info(disk: &dyn Disk, metadata: &Path) -> Result<TopicInfo> {
     let json = disk.read(metadata).map_err(|e| Error::io("read", metadata, e))?;
-    serde_json::from_slice(&json).map_err(|e| Error::io("decode", metadata, e.into()))
+    let stored: StoredInfo =
+        serde_json::from_slice(&json).map_err(|e| damaged(metadata, format!("it does not read: {e}")))?;
+    let info = stored.topic;
+    let checksum = info.checksum(metadata)?;
+    if stored.crc32c != checksum {
+        let reason = format!(
+            "its checksum is {:?}, and its content has {checksum:?}",
+            stored.crc32c
+        );
+        return Err(damaged(metadata, reason));
+    }
+    info.check().map_err(|reason| damaged(metadata, reason))?;
+    let dir = metadata.parent().and_then(Path::file_stem);
+    if dir.and_then(|dir| dir.to_str()) != Some(info.id.to_string().as_str()) {
+        let reason = format!("it is of the topic with id {}, and in another directory", info.id);
+        return Err(damaged(metadata, reason));
+    }
+    Ok(info)
+}
+
+fn damaged(metadata: &Path, reason: String) -> Error {
+    Error::Damaged {
+        path: metadata.to_owned(),
+        reason,
+        advice: "restore it from a copy, or, to do without this topic, move its directory out of the data directory",
+    }
+}
+
+/// Whether the partitions in the directory of a topic have any: one that is half created has none.
+fn holds_records(disk: &dyn Disk, dir: &Path) -> Result<bool> {
+    for partition in disk.list(dir).map_err(|e| Error::io("list", dir, e))? {
+        let partition = dir.join(partition);
+        // What is no directory is no partition.
+        for file in disk.list(&partition).unwrap_or_default() {
+            let path = partition.join(file);
+            if path.extension().is_some_and(|e| e == "log") && disk.size(&path).is_ok_and(|size| size > 0) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
 }
 
 pub(crate) fn remove(disk: &dyn Disk, dir: &Path) -> Result<()> {

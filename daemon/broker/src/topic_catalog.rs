@@ -48,6 +48,8 @@ impl Broker {
             if shared.topics.read().contains_key(&info.name) {
                 return Err(Error::TopicExists { topic: info.name });
             }
+            // Where deleting one of that name ended in an error, a power failure might bring it back beside this one.
+            sync_dir(shared.flusher.disk.as_ref(), topics)?;
             // What groups committed under the name is about another topic that had it.
             shared.coordinator.offsets.forget_topic(&info.name)?;
             let topic = Topic::create(info, topics, &settings, &shared.flusher)?;
@@ -189,13 +191,12 @@ impl Broker {
                     log.set_going(false);
                 }
             })?;
-            // Transactions count what they wrote to the topic as done with once its logs are deleted: not before that
-            // is durable.
+            // The files have gone with the directory: whether or not that is durable, nothing can be written to them.
             let synced = sync_dir(disk, topics);
             shared.topics.write().remove(&topic.info.name);
             shared.groups.topic_changed(&topic.info.name, None);
             for log in &topic.logs {
-                log.delete();
+                log.delete(synced.is_ok());
             }
             synced?;
             // Before the files, which tell the next start what to forget.
@@ -258,7 +259,10 @@ impl TopicInfo {
             let (log, _) = Log::open(dir.join(partition.to_string()), id, Arc::clone(settings), flusher)?;
             Ok(log)
         };
-        partitions.map(open).collect()
+        let logs = partitions.map(open).collect::<Result<_>>()?;
+        // The partitions are there before the metadata counts them: one that is not is lost.
+        sync_dir(flusher.disk.as_ref(), &dir)?;
+        Ok(logs)
     }
 }
 

@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use support::{batch, options, read};
 use tidewater_broker::{
-    BatchBuilder, Broker, Compression, Error, Isolation, ManualClock, SettingSource, TopicConfig,
+    BatchBuilder, Broker, BrokerOptions, Compression, Error, Isolation, ManualClock, SettingSource,
+    TopicConfig,
 };
 
 fn config(partitions: u32, settings: &[(&str, &str)]) -> TopicConfig {
@@ -342,4 +343,25 @@ async fn topics_come_and_go_under_load() {
     assert_eq!(broker.topic("t"), last);
     assert_eq!(broker.topics().len(), 2);
     assert_eq!(fs::read_dir(dir.path().join("data/topics")).unwrap().count(), 2);
+}
+
+#[tokio::test]
+async fn the_offsets_of_groups_have_small_segments() {
+    let dir = tempfile::tempdir().unwrap();
+    let segment_bytes = |broker: &Broker| {
+        let described = broker
+            .describe_topic(tidewater_broker::GROUP_OFFSETS_TOPIC)
+            .unwrap();
+        described.setting("segment.bytes").unwrap().to_owned()
+    };
+    // All of them are read when the broker opens, and the last is not compacted.
+    for _ in 0..2 {
+        let broker = Broker::open(options(&dir)).unwrap();
+        assert_eq!(segment_bytes(&broker), (16 << 20).to_string());
+    }
+    let small = BrokerOptions {
+        segment_bytes: 5_000,
+        ..BrokerOptions::new(dir.path().join("small"))
+    };
+    assert_eq!(segment_bytes(&Broker::open(small).unwrap()), "5000");
 }

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 
 /// The format this version writes.
 const FORMAT: u32 = 1;
+const FORMAT_FILE: &str = "format";
 const FORMAT_PREFIX: &str = "tidewater-log ";
 
 /// The data directory, locked for as long as this lives.
@@ -30,9 +31,21 @@ impl DataDir {
                 dir: path.to_owned(),
                 pid: holder.trim().parse().ok(),
             })?;
-        check_format(disk, path)?;
-        create_dir(disk, &path.join("topics"))?;
-        create_dir(disk, &path.join("transactions"))?;
+        let dirs = ["topics", "transactions"].map(|name| path.join(name));
+        if has_format(disk, path)? {
+            for dir in dirs {
+                check_there(disk, &dir)?;
+            }
+        } else {
+            // The format comes last: where it is, the directories are known to have been.
+            for dir in dirs {
+                create_dir(disk, &dir)?;
+            }
+            sync_dir(disk, path)?;
+            sync_names_to(disk, path)?;
+            let format = format!("{FORMAT_PREFIX}{FORMAT}\n");
+            replace(disk, &path.join(FORMAT_FILE), format.as_bytes())?;
+        }
         sync_dir(disk, path)?;
         Ok(Self {
             path: path.to_owned(),
@@ -65,8 +78,22 @@ fn sync_names_to(disk: &dyn Disk, path: &Path) -> Result<()> {
     Ok(())
 }
 
-fn check_format(disk: &dyn Disk, dir: &Path) -> Result<()> {
-    let path = dir.join("format");
+/// One of the directories that are made before anything else is.
+fn check_there(disk: &dyn Disk, dir: &Path) -> Result<()> {
+    match disk.list(dir) {
+        Ok(_) => Ok(()),
+        Err(e) if e.kind() == ErrorKind::NotFound => Err(Error::Damaged {
+            path: dir.to_owned(),
+            reason: "it is missing".to_owned(),
+            advice: "restore the whole data directory from one copy",
+        }),
+        Err(e) => Err(Error::io("list", dir, e)),
+    }
+}
+
+/// Whether there is a format, which is checked; a directory that is new has none.
+fn has_format(disk: &dyn Disk, dir: &Path) -> Result<bool> {
+    let path = dir.join(FORMAT_FILE);
     match disk.read(&path) {
         Ok(bytes) => {
             let text = String::from_utf8_lossy(&bytes);
@@ -75,7 +102,7 @@ fn check_format(disk: &dyn Disk, dir: &Path) -> Result<()> {
                 .strip_prefix(FORMAT_PREFIX)
                 .and_then(|n| n.parse::<u32>().ok());
             if number.is_some_and(|n| (1..=FORMAT).contains(&n)) {
-                Ok(())
+                Ok(true)
             } else {
                 Err(Error::Format {
                     dir: dir.to_owned(),
@@ -84,11 +111,7 @@ fn check_format(disk: &dyn Disk, dir: &Path) -> Result<()> {
                 })
             }
         }
-        Err(e) if e.kind() == ErrorKind::NotFound => {
-            // Where this file is, the directory is known to stay.
-            sync_names_to(disk, dir)?;
-            replace(disk, &path, format!("{FORMAT_PREFIX}{FORMAT}\n").as_bytes())
-        }
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
         Err(e) => Err(Error::io("read", &path, e)),
     }
 }

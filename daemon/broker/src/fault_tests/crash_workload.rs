@@ -71,17 +71,17 @@ impl Workload {
         }
     }
 
-    /// As [`ok`](Self::ok), of a write to a log: one that stopped stays so.
-    fn written<T>(&self, place: &Place, result: Result<T>) -> Option<T> {
-        if let Some(failures) = &self.failures {
-            let mut stopped = failures.stopped.lock();
-            if matches!(result, Err(Error::LogFailed { .. })) {
-                stopped.insert(place.clone());
-            }
-            assert!(
-                !stopped.contains(place) || result.is_err(),
-                "{place:?} had stopped"
-            );
+    /// Whether a log is known to have stopped.
+    fn has_stopped(&self, place: &Place) -> bool {
+        let failures = self.failures.as_ref();
+        failures.is_some_and(|failures| failures.stopped.lock().contains(place))
+    }
+
+    /// As [`ok`](Self::ok), of a write to a log: one that had `stopped` when it was begun stays so.
+    fn written<T>(&self, place: &Place, stopped: bool, result: Result<T>) -> Option<T> {
+        assert!(!stopped || result.is_err(), "{place:?} had stopped");
+        if let (Some(failures), Err(Error::LogFailed { .. })) = (&self.failures, &result) {
+            failures.stopped.lock().insert(place.clone());
         }
         self.ok(result)
     }
@@ -122,8 +122,9 @@ impl Workload {
     /// Appends a batch outside transactions.
     pub(super) async fn append(&self, place: Place, values: Vec<String>) {
         let index = self.note(&place, &values, None);
+        let stopped = self.has_stopped(&place);
         let appended = self.broker.append(&place.0, place.1, batch(&values)).await;
-        if let Some(base) = self.written(&place, appended) {
+        if let Some(base) = self.written(&place, stopped, appended) {
             self.acknowledge(index, base);
         }
     }
@@ -163,6 +164,7 @@ impl Workload {
                 base_sequence: *base_sequence,
             };
             let index = self.note(&place, &values, Some(sequence));
+            let stopped = self.has_stopped(&place);
             let send = || {
                 self.broker
                     .append_with_sequence("t", partition, batch(&values), sequence)
@@ -177,7 +179,7 @@ impl Workload {
                 send().await
             };
             // One whose fate is not known would be sent until it is.
-            let Some(sent) = self.written(&place, sent) else {
+            let Some(sent) = self.written(&place, stopped, sent) else {
                 return;
             };
             *base_sequence += values.len() as i32;

@@ -336,3 +336,50 @@ async fn a_read_that_fails_is_an_error_and_the_next_succeeds() {
     }
     assert_eq!(committed(&broker, 0).len(), 40, "no segment was set apart for it");
 }
+
+#[tokio::test]
+async fn a_topic_whose_deletion_may_not_be_durable_takes_no_writes_and_may_be_created_again() {
+    let disk = MemoryDisk::new();
+    let broker = open(&disk).unwrap();
+    for name in ["t", "u"] {
+        broker.create_topic(name, TopicConfig::new(1)).await.unwrap();
+    }
+    let producer = broker.producer("p").await.unwrap();
+    let mut transaction = producer.begin().unwrap();
+    for name in ["t", "u"] {
+        transaction.append(name, 0, one("x")).await.unwrap();
+    }
+    transaction.commit().await.unwrap();
+    let log = broker.log("t", 0).unwrap();
+    let mut reader = broker.reader("t", 0, 0, Isolation::ReadCommitted).unwrap();
+
+    disk.fail(|operation, path| {
+        let fails = operation == Operation::SyncDir && path.ends_with("topics");
+        fails.then(|| io::Error::from_raw_os_error(EIO))
+    });
+    let failed = broker.delete_topic("t").await;
+    assert!(matches!(failed, Err(Error::Io { .. })), "{failed:?}");
+    // Its directory has another name: what is written there would be gone with it.
+    let refused = broker.append("t", 0, one("y")).await;
+    assert!(matches!(refused, Err(Error::UnknownTopic { .. })), "{refused:?}");
+    assert!(matches!(reader.try_next(1), Err(Error::TopicDeleted { .. })));
+    // A power failure may bring it back, and then it needs the marker, or the record of the commit.
+    assert!(!log.marker_durable(producer.id(), 0, Some(u64::MAX)));
+    // No second one beside it.
+    let refused = broker.create_topic("t", TopicConfig::new(1)).await;
+    assert!(matches!(refused, Err(Error::Io { .. })), "{refused:?}");
+    disk.heal();
+    broker.create_topic("t", TopicConfig::new(1)).await.unwrap();
+    broker.append("t", 0, one("new")).await.unwrap();
+    broker.delete_topic("u").await.unwrap();
+    let end = disk.now();
+    let (base, history) = disk.history();
+    drop((producer, broker));
+    let mut replay = Replay::new(&base, &history);
+    replay.advance(end);
+    for kept in Kept::EACH {
+        let broker = open(&replay.power_failure(kept, &mut Rng::with_seed(1))).unwrap();
+        assert_eq!(committed(&broker, 0), [(0, "new".to_owned())], "{kept:?}");
+        assert!(broker.topic("u").is_none(), "{kept:?}");
+    }
+}

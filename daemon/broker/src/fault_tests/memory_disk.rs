@@ -143,6 +143,21 @@ impl MemoryDisk {
         (inner.base.clone(), inner.history.clone())
     }
 
+    /// What is there now, on a disk of its own.
+    #[cfg(test)]
+    pub(super) fn copy(&self) -> Self {
+        let nodes = self.0.lock().nodes.clone();
+        Self::with(nodes)
+    }
+
+    /// Changes a file behind the back of whoever uses it.
+    #[cfg(test)]
+    pub(super) fn change(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+        let mut inner = self.0.lock();
+        let id = inner.find(path).unwrap();
+        change(inner.bytes_mut(id).unwrap());
+    }
+
     /// Has operations fail for which `fault` answers an error.
     pub(super) fn fail(&self, fault: impl FnMut(Operation, &Path) -> Option<io::Error> + Send + 'static) {
         self.0.lock().fault = Some(Box::new(fault));

@@ -11,6 +11,8 @@ mod crash_ledger;
 #[cfg(test)]
 mod crash_workload;
 #[cfg(test)]
+mod damaged_files;
+#[cfg(test)]
 mod durability;
 #[cfg(test)]
 mod failed_disk;

@@ -515,9 +515,10 @@ impl Log {
         }
     }
 
-    /// The topic was deleted: wakes everybody with an error.
-    pub(crate) fn delete(self: &Arc<Self>) {
-        self.gone.store(true, Ordering::SeqCst);
+    /// The topic was deleted: wakes everybody with an error. Transactions count what they wrote to it as done with only
+    /// if that is durable.
+    pub(crate) fn delete(self: &Arc<Self>, durably: bool) {
+        self.gone.store(durably, Ordering::SeqCst);
         drop(self.retire(Status::Deleted));
     }
 

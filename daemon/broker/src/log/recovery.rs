@@ -289,7 +289,12 @@ impl Opening<'_> {
             .any(|sealed| (sealed.base..sealed.next).contains(&name.base))
     }
 
+    /// Not while a segment is missing or short: what is listed may be a checkpoint's of before they were replaced, and
+    /// what it does not know all there is of their records.
     fn remove_superseded(&self) -> Result<()> {
+        if !self.quarantined.is_empty() {
+            return Ok(());
+        }
         for name in &self.superseded {
             tracing::info!(path = %log_path(&self.dir, *name).display(), "removing a segment that is replaced");
             segment::remove(self.disk.as_ref(), &self.dir, *name)?;
@@ -336,6 +341,7 @@ impl Opening<'_> {
                 }
                 // A whole segment is missing; reading its offsets says so.
                 expected = base;
+                self.producers = Producers::default();
             }
             if let Some((closed, generation)) = last.take() {
                 self.seal(closed, generation, expected);
@@ -362,6 +368,7 @@ impl Opening<'_> {
                 if name.generation > 0 || (self.lenient && next.is_some()) {
                     expected = next.unwrap_or(end);
                     segment.position = size;
+                    self.producers = Producers::default();
                     self.quarantine(name, reason);
                     last = Some((segment, name.generation));
                     continue;
@@ -416,6 +423,11 @@ impl Opening<'_> {
                 end: expected,
                 defect: None,
             });
+        }
+        if name.generation > 0 {
+            // Nothing in it says who wrote it. Of a producer that wrote here and before it would be known what came
+            // before, and what it sends next would seem to leave a gap; of one that nothing is known of all is taken.
+            self.producers = Producers::default();
         }
         let opened = self.open(&file, &path)?;
         let mut scanner = Scanner::new(opened.as_ref(), from, size, expected);

@@ -315,7 +315,19 @@ impl State {
 }
 
 /// Reads the whole log. Damage is an error: without it nobody can tell what is committed.
+///
+/// Segments go once what still held in them was written again behind a reset, so a log that does not begin at 0 has one.
 fn replay(log: &Arc<Log>) -> Result<Replayed> {
+    let corrupt = |offset, reason: &str| Error::Corrupt {
+        topic: TRANSACTION_LOG.into(),
+        partition: 0,
+        path: log.dir.clone(),
+        position: 0,
+        offset,
+        reason: reason.into(),
+    };
+    let log_start = log.now().log_start;
+    let mut whole = log_start == 0;
     let mut replayed = Replayed {
         producers: BTreeMap::new(),
         commits: BTreeMap::new(),
@@ -326,19 +338,17 @@ fn replay(log: &Arc<Log>) -> Result<Replayed> {
         for record in fetched.records() {
             let decoded = record.value.and_then(TransactionRecord::decode);
             let Some(decoded) = decoded else {
-                return Err(Error::Corrupt {
-                    topic: TRANSACTION_LOG.into(),
-                    partition: 0,
-                    path: log.dir.clone(),
-                    position: 0,
-                    offset: record.offset,
-                    reason: "the record is none this version knows".into(),
-                });
+                return Err(corrupt(record.offset, "the record is none this version knows"));
             };
+            whole |= matches!(decoded, TransactionRecord::Reset { .. });
             replayed.follow(decoded);
         }
     }
-    Ok(replayed)
+    if whole {
+        Ok(replayed)
+    } else {
+        Err(corrupt(log_start, "what was before is missing"))
+    }
 }
 
 impl Replayed {
