@@ -16,7 +16,7 @@ use tracing::Instrument as _;
 use crate::backoff::Backoff;
 use crate::broker::Broker;
 use crate::config::{ConnectorConfig, ConverterConfig};
-use crate::converter::{self, Converter};
+use crate::converter::{self, Converters, Role};
 use crate::error::{Error, Result};
 use crate::ledger::Ledger;
 use crate::offsets::OffsetStore;
@@ -251,8 +251,7 @@ impl Connector {
                     offsets: self.shared.offsets.clone(),
                     ledger,
                     encoder: RecordEncoder::new(
-                        self.key()?,
-                        self.value()?,
+                        self.converters()?,
                         self.config.compression,
                         self.new_topic(),
                     ),
@@ -278,7 +277,7 @@ impl Connector {
                         tasks,
                     },
                     ledger,
-                    decoder: RecordDecoder::new(self.key()?, self.value()?),
+                    decoder: RecordDecoder::new(self.converters()?),
                     retry: self.retry(),
                     max_records: self.config.max_poll_records,
                     commit_interval: self.shared.offset_flush_interval,
@@ -323,19 +322,23 @@ impl Connector {
         outcome
     }
 
-    fn key(&self) -> Result<Box<dyn Converter>> {
-        self.converter("key.converter", &self.config.key_converter)
-    }
-
-    fn value(&self) -> Result<Box<dyn Converter>> {
-        self.converter("value.converter", &self.config.value_converter)
-    }
-
-    fn converter(&self, key: &str, chosen: &ConverterConfig) -> Result<Box<dyn Converter>> {
-        let created = converter::create(&chosen.class, &chosen.settings, &self.shared.schemas);
-        created.map_err(|source| Error::Convert {
-            place: key.to_owned(),
-            source,
+    fn converters(&self) -> Result<Converters> {
+        let create = |key: &str, chosen: &ConverterConfig| {
+            let created = converter::create(
+                &chosen.class,
+                Role::of(key),
+                &chosen.settings,
+                &self.shared.schemas,
+            );
+            created.map_err(|source| Error::Convert {
+                place: key.to_owned(),
+                source,
+            })
+        };
+        Ok(Converters {
+            key: create("key.converter", &self.config.key_converter)?,
+            value: create("value.converter", &self.config.value_converter)?,
+            header: create("header.converter", &self.config.header_converter)?,
         })
     }
 

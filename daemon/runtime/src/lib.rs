@@ -8,7 +8,7 @@
 //! - [`source_task`]: plugin `poll` → [`record_encoder`] → one transaction of records and positions → plugin `commit`;
 //! - [`broker`]: the log as the runtime knows it, a trait; [`embedded`] is the log in this process;
 //! - [`sink_task`]: committed batches → [`record_decoder`] → plugin `put` → offsets; [`start_offset`]: where it begins;
-//! - [`converter`]: between typed values and the bytes of topics, for both ways;
+//! - [`converter`]: between typed values and the bytes of topics, for both ways; [`record_fault`]: a record that has no way;
 //! - [`offsets`], [`status`], [`schema_store`]: state kept in topics, in Kafka Connect's own record formats;
 //! - [`ledger`]: what became of every record; [`retry`], [`backoff`]: trying again, and when.
 
@@ -23,6 +23,7 @@ pub mod ledger;
 pub mod offsets;
 pub mod record_decoder;
 pub mod record_encoder;
+pub mod record_fault;
 pub mod retry;
 pub mod schema_store;
 pub mod sink_task;

@@ -1,31 +1,32 @@
-//! What the records of topics become on their way to a sink: converted, in frames.
+//! What the records of topics become on their way to a sink: converted, in frames or, where transforms follow, one by one.
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tidewater_broker::RecordView;
-use tidewater_plugin_api::{FrameBuilder, Schema, SchemaRef, TopicPartition, Type, Value};
+use tidewater_plugin_api::frame::SchemaId;
+use tidewater_plugin_api::{FrameBuilder, SchemaRef, TopicPartition, Value};
+use tidewater_transforms::{self as transforms, Datum};
 
-use crate::converter::{ConvertError, Converter};
+use crate::converter::{Converted, Converter, Converters, Encoded};
+use crate::record_fault::{Part, RecordFault};
 
 /// Turns records of topics into records of frames.
 pub struct RecordDecoder {
-    key: Box<dyn Converter>,
-    value: Box<dyn Converter>,
-    text: SchemaRef,
+    converters: Converters,
     key_bytes: Vec<u8>,
     value_bytes: Vec<u8>,
+    header_bytes: Vec<u8>,
 }
 
 impl RecordDecoder {
     /// A decoder with these converters.
-    pub fn new(key: Box<dyn Converter>, value: Box<dyn Converter>) -> Self {
-        let text = Arc::new(Schema::new(Type::String));
+    pub fn new(converters: Converters) -> Self {
         Self {
-            key,
-            value,
-            text,
+            converters,
             key_bytes: Vec::new(),
             value_bytes: Vec::new(),
+            header_bytes: Vec::new(),
         }
     }
 
@@ -35,52 +36,96 @@ impl RecordDecoder {
         from: &TopicPartition,
         record: &RecordView<'_>,
         batch: &mut FrameBuilder,
-    ) -> Result<(), ConvertError> {
-        let fault = |error: tidewater_plugin_api::Error| ConvertError(error.message);
-        self.key_bytes.clear();
-        self.value_bytes.clear();
-        let key = self
-            .key
-            .to_frame(record.key, &mut self.key_bytes)
-            .map_err(|error| ConvertError(format!("key: {error}")))?;
-        let value = self
-            .value
-            .to_frame(record.value, &mut self.value_bytes)
-            .map_err(|error| ConvertError(format!("value: {error}")))?;
-        let none = tidewater_plugin_api::frame::SchemaId::NONE;
-        let topic = batch.topic(&from.topic).map_err(fault)?;
-        let key_schema = key
-            .schema
-            .as_ref()
-            .map_or(Ok(none), |schema| batch.schema(schema))
-            .map_err(fault)?;
-        let value_schema = value
-            .schema
-            .as_ref()
-            .map_or(Ok(none), |schema| batch.schema(schema))
-            .map_err(fault)?;
-        let text = if record.headers().len() == 0 {
-            none
-        } else {
-            batch.schema(&self.text).map_err(fault)?
-        };
+    ) -> Result<(), RecordFault> {
+        let full = |error: tidewater_plugin_api::Error| RecordFault::found(Part::Whole, error.message);
+        let Self {
+            converters,
+            key_bytes,
+            value_bytes,
+            header_bytes,
+        } = self;
+        key_bytes.clear();
+        value_bytes.clear();
+        let key = convert(&mut *converters.key, Part::Key, record.key, key_bytes)?;
+        let value = convert(&mut *converters.value, Part::Value, record.value, value_bytes)?;
+        let mut headers = Vec::new();
+        for (name, bytes) in record.headers() {
+            header_bytes.clear();
+            let part = Part::Header(name.to_owned());
+            let converted = convert(&mut *converters.header, part, bytes, header_bytes)?;
+            let id = schema_id(batch, converted.schema.as_ref()).map_err(full)?;
+            headers.push((name, id, converted.value.map(Encoded::to_vec)));
+        }
+        let topic = batch.topic(&from.topic).map_err(full)?;
+        let key_schema = schema_id(batch, key.schema.as_ref()).map_err(full)?;
+        let value_schema = schema_id(batch, value.schema.as_ref()).map_err(full)?;
+
         let mut out = batch.record(topic);
         out.partition(from.partition);
         out.offset(record.offset);
         out.timestamp(record.timestamp);
-        if key.present {
-            out.key(key_schema, |writer| writer.raw(&self.key_bytes));
+        if let Some(encoded) = key.value {
+            out.key(key_schema, |writer| encoded.write(writer));
         }
-        if value.present {
-            out.value(value_schema, |writer| writer.raw(&self.value_bytes));
-        } else {
-            out.null_value(value_schema);
+        match value.value {
+            Some(encoded) => out.value(value_schema, |writer| encoded.write(writer)),
+            None => out.null_value(value_schema),
         }
-        for (name, value) in record.headers() {
-            let value = value.map(|bytes| Value::String(String::from_utf8_lossy(bytes).into_owned()));
-            out.header(name, text, Some(&self.text), value.as_ref())
-                .map_err(fault)?;
+        for (name, id, value) in &headers {
+            out.header_encoded(name, *id, value.as_deref());
         }
-        out.push().map_err(fault)
+        out.push().map_err(full)
+    }
+
+    /// A record of the topic `topic`, for a chain of transforms.
+    pub fn record(
+        &mut self,
+        topic: &Arc<str>,
+        partition: u32,
+        record: &RecordView<'_>,
+    ) -> Result<transforms::Record, RecordFault> {
+        let Converters { key, value, header } = &mut self.converters;
+        let key = datum(&mut **key, Part::Key, record.key)?;
+        let value = datum(&mut **value, Part::Value, record.value)?;
+        let mut made = transforms::Record::new(topic.clone(), value);
+        made.key = key;
+        made.partition = Some(partition);
+        made.offset = Some(record.offset);
+        made.timestamp = Some(record.timestamp);
+        for (name, bytes) in record.headers() {
+            let value = datum(&mut **header, Part::Header(name.to_owned()), bytes)?;
+            made.headers.push(transforms::Header::new(name, value));
+        }
+        Ok(made)
     }
 }
+
+fn convert<'a>(
+    converter: &mut dyn Converter,
+    part: Part,
+    bytes: Option<&'a [u8]>,
+    scratch: &'a mut Vec<u8>,
+) -> Result<Converted<'a>, RecordFault> {
+    converter
+        .to_frame(bytes, scratch)
+        .map_err(|source| RecordFault::of(part, converter, source))
+}
+
+fn datum(converter: &mut dyn Converter, part: Part, bytes: Option<&[u8]>) -> Result<Datum, RecordFault> {
+    let mut scratch = Vec::new();
+    let Converted { schema, value } = convert(converter, part, bytes, &mut scratch)?;
+    Ok(match value {
+        Some(encoded) => Datum::encoded(schema, Bytes::from(encoded.to_vec())),
+        None => Datum::new(schema, Value::Null),
+    })
+}
+
+fn schema_id(
+    batch: &mut FrameBuilder,
+    schema: Option<&SchemaRef>,
+) -> Result<SchemaId, tidewater_plugin_api::Error> {
+    schema.map_or(Ok(SchemaId::NONE), |schema| batch.schema(schema))
+}
+
+#[cfg(test)]
+mod tests;

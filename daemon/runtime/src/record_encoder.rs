@@ -1,33 +1,27 @@
 //! What a source's records become on their way to the log: converted, each with a partition, in batches.
+//!
+//! Records come from a plugin's frame as they are, or out of a chain of transforms. First
+//! [`prepare_frame`](RecordEncoder::prepare_frame) or [`prepare`](RecordEncoder::prepare) sees to their topics and schemas,
+//! which may wait for the log; then each is pushed by itself, so that one that cannot be converted leaves no trace in the
+//! batches and the next goes on.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::sync::Arc;
 
 use tidewater_broker::{BatchBuilder, Compression, partition_for_key};
-use tidewater_plugin_api::{Frame, Record, TopicPartition};
+use tidewater_plugin_api::{Frame, Record, SchemaRef, TopicPartition};
+use tidewater_transforms::{self as transforms, Datum};
 
 use crate::broker::{Broker, PartitionBatch, is_internal};
-use crate::converter::{Converter, header_to_topic};
+use crate::converter::Converters;
 use crate::error::{Error, Result};
+use crate::record_fault::{Part, RecordFault};
 use crate::state_topic::unix_millis;
 
 /// Bytes at which a batch for one partition is closed and the next begun.
 const BATCH_BYTES: usize = 512 << 10;
-
-/// Turns the records of a frame into batches of bytes for partitions.
-pub struct RecordEncoder {
-    key: Box<dyn Converter>,
-    value: Box<dyn Converter>,
-    compression: Compression,
-    new_topic: NewTopic,
-    /// The partitions of topics seen so far.
-    known: HashMap<Arc<str>, u32>,
-    /// Where records without a key go, per batch one partition after the other.
-    keyless: u32,
-    key_bytes: Vec<u8>,
-    key_present: bool,
-    value_bytes: Vec<u8>,
-}
 
 /// What a topic that is not there yet is created with.
 #[derive(Clone, Debug)]
@@ -38,136 +32,352 @@ pub struct NewTopic {
     pub settings: BTreeMap<String, String>,
 }
 
-impl RecordEncoder {
-    /// An encoder with these converters.
-    pub fn new(
-        key: Box<dyn Converter>,
-        value: Box<dyn Converter>,
-        compression: Compression,
-        new_topic: NewTopic,
-    ) -> Self {
-        Self {
-            key,
-            value,
-            compression,
-            new_topic,
-            known: HashMap::new(),
-            keyless: 0,
-            key_bytes: Vec::new(),
-            key_present: false,
-            value_bytes: Vec::new(),
-        }
-    }
+/// Turns records into batches of bytes for partitions.
+pub struct RecordEncoder {
+    converters: Converters,
+    compression: Compression,
+    new_topic: NewTopic,
+    /// Topics met so far; batches know them by their place here.
+    topics: Vec<Topic>,
+    places: HashMap<Arc<str>, usize>,
+    /// The places of the topics of the frame that was prepared last, by their place in it.
+    of_frame: Vec<usize>,
+    /// Where records without a key go: one partition until the next frame or record is prepared, then the next.
+    keyless: u32,
+    /// For records without a timestamp.
+    now: i64,
+    scratch: Scratch,
+}
 
-    /// Converts all records of `frame`; topics that are missing are created.
-    pub async fn encode(&mut self, frame: &Frame, broker: &dyn Broker) -> Result<Vec<PartitionBatch>> {
-        let mut counts = Vec::with_capacity(frame.topics().len());
-        for topic in frame.topics() {
-            if !self.known.contains_key(topic) {
-                if is_internal(topic) {
-                    return Err(Error::State(format!(
-                        "a source may not write to {topic}, which keeps the worker's own state; give its records another topic"
-                    )));
-                }
-                let made = broker
-                    .ensure_topic(topic, self.new_topic.partitions, &self.new_topic.settings)
-                    .await?;
-                self.known.insert(topic.clone(), made.partitions);
-            }
-            counts.push(self.known[topic]);
-        }
-        self.key.prepare(frame.schemas()).await?;
-        self.value.prepare(frame.schemas()).await?;
-        self.keyless = self.keyless.wrapping_add(1);
+struct Topic {
+    name: Arc<str>,
+    partitions: u32,
+}
 
-        let mut finished = Vec::new();
-        // The batch that is open for each (topic, partition), in the order they were first met.
-        let mut open: BTreeMap<(usize, u32), BatchBuilder> = BTreeMap::new();
-        let now = unix_millis();
-        for record in frame.records() {
-            let topic = record.topic_index();
-            let partition = self.partition(&record, counts[topic])?;
-            let builder = open
-                .entry((topic, partition))
-                .or_insert_with(|| BatchBuilder::new(self.compression));
-            self.push(&record, now, builder)?;
-            if builder.bytes() >= BATCH_BYTES {
-                let full = std::mem::replace(builder, BatchBuilder::new(self.compression));
-                finished.push(partition_batch(frame, (topic, partition), full));
-            }
-        }
-        let rest = open.into_iter().filter(|(_, records)| !records.is_empty());
-        finished.extend(rest.map(|(place, records)| partition_batch(frame, place, records)));
-        Ok(finished)
-    }
+/// Buffers that are used again and again.
+#[derive(Default)]
+struct Scratch {
+    key: Vec<u8>,
+    value: Vec<u8>,
+    header: Vec<u8>,
+    headers: Vec<u8>,
+}
 
-    /// Converts the key, which stays in `key_bytes` for [`push`](Self::push), and picks the partition.
-    fn partition(&mut self, record: &Record<'_>, partitions: u32) -> Result<u32> {
-        self.key_bytes.clear();
-        let key = self
-            .key
-            .to_topic(record.key_schema(), record.key_bytes(), &mut self.key_bytes);
-        self.key_present = key.map_err(|source| Error::Convert {
-            place: format!("key of a record for topic {}", record.topic()),
-            source,
-        })?;
-        match record.partition() {
-            Some(stated) if stated < partitions => Ok(stated),
-            Some(stated) => Err(Error::State(format!(
-                "a record names partition {stated} of topic {}, which has {partitions}; \
-                 set topic.creation.default.partitions before the topic is created",
-                record.topic()
-            ))),
-            None if self.key_present => Ok(partition_for_key(&self.key_bytes, partitions)),
-            None => Ok(self.keyless % partitions),
-        }
-    }
+/// What a record is made of, wherever it came from.
+struct Parts<'r> {
+    place: usize,
+    partition: Option<u32>,
+    timestamp: Option<i64>,
+    key: Encoded<'r>,
+    value: Encoded<'r>,
+}
 
-    fn push(&mut self, record: &Record<'_>, now: i64, builder: &mut BatchBuilder) -> Result<()> {
-        let place = |part: &str| format!("{part} of a record for topic {}", record.topic());
-        self.value_bytes.clear();
-        let value = self
-            .value
-            .to_topic(record.value_schema(), record.value_bytes(), &mut self.value_bytes);
-        let value = value.map_err(|source| Error::Convert {
-            place: place("value"),
-            source,
-        })?;
-        let mut headers = Vec::new();
-        for header in record.headers() {
-            let header = header.map_err(|error| Error::State(format!("{}: {error}", place("header"))))?;
-            let mut bytes = Vec::new();
-            if !header.value.is_null() {
-                header_to_topic(header.schema.map(|schema| &**schema), header.value, &mut bytes).map_err(
-                    |source| Error::Convert {
-                        place: place("header"),
-                        source,
-                    },
-                )?;
-            }
-            headers.push((header.name, (!header.value.is_null()).then_some(bytes)));
+/// A value in the frame's encoding, and its schema.
+struct Encoded<'r> {
+    schema: Option<&'r SchemaRef>,
+    bytes: Option<Cow<'r, [u8]>>,
+}
+
+impl<'r> Encoded<'r> {
+    fn of(datum: &'r Datum, part: impl FnOnce() -> Part) -> Result<Self, RecordFault> {
+        let schema = datum.schema();
+        if let Some(bytes) = datum.as_encoded() {
+            let bytes = Some(Cow::Borrowed(&**bytes));
+            return Ok(Self { schema, bytes });
         }
-        let headers: Vec<_> = headers
-            .iter()
-            .map(|(name, value)| (*name, value.as_deref()))
-            .collect();
-        let key = self.key_present.then_some(&*self.key_bytes);
-        builder.push(
-            record.timestamp().unwrap_or(now),
-            key,
-            value.then_some(&*self.value_bytes),
-            &headers,
-        );
-        Ok(())
+        let mut bytes = Vec::new();
+        match datum.encode(&mut bytes) {
+            Ok(present) => Ok(Self {
+                schema,
+                bytes: present.then_some(Cow::Owned(bytes)),
+            }),
+            Err(error) => Err(RecordFault::found(part(), error)),
+        }
     }
 }
 
-fn partition_batch(frame: &Frame, (topic, partition): (usize, u32), records: BatchBuilder) -> PartitionBatch {
+struct HeaderParts<'r> {
+    name: &'r str,
+    value: Encoded<'r>,
+}
+
+impl RecordEncoder {
+    /// An encoder with these converters.
+    pub fn new(converters: Converters, compression: Compression, new_topic: NewTopic) -> Self {
+        Self {
+            converters,
+            compression,
+            new_topic,
+            topics: Vec::new(),
+            places: HashMap::new(),
+            of_frame: Vec::new(),
+            keyless: 0,
+            now: unix_millis(),
+            scratch: Scratch::default(),
+        }
+    }
+
+    /// Converts all records of `frame`, or none where one of them cannot be converted.
+    pub async fn encode(&mut self, frame: &Frame, broker: &dyn Broker) -> Result<Vec<PartitionBatch>> {
+        self.prepare_frame(frame, broker).await?;
+        let mut batches = Batches::default();
+        for record in frame.records() {
+            self.push_frame_record(&record, &mut batches)
+                .map_err(|fault| fault.into_error(&format!("a record for topic {}", record.topic())))?;
+        }
+        Ok(self.finish(batches))
+    }
+
+    /// Makes ready for the records of `frame`: topics that are missing are created.
+    pub async fn prepare_frame(&mut self, frame: &Frame, broker: &dyn Broker) -> Result<()> {
+        self.of_frame.clear();
+        for topic in frame.topics() {
+            let place = self.place(topic, broker).await?;
+            self.of_frame.push(place);
+        }
+        self.converters.key.prepare(frame.schemas()).await?;
+        self.converters.value.prepare(frame.schemas()).await?;
+        self.converters.header.prepare(frame.schemas()).await?;
+        self.begin();
+        Ok(())
+    }
+
+    /// Makes ready for a record that came out of a chain; its topic is created where it is missing.
+    pub async fn prepare(&mut self, record: &transforms::Record, broker: &dyn Broker) -> Result<()> {
+        if !self.places.contains_key(&record.topic) {
+            self.place(&record.topic, broker).await?;
+        }
+        let Converters { key, value, header } = &mut self.converters;
+        for (converter, datum) in [(key, &record.key), (value, &record.value)] {
+            if let Some(schema) = datum.schema()
+                && !converter.knows(schema)
+            {
+                converter.prepare(std::slice::from_ref(schema)).await?;
+            }
+        }
+        for schema in record.headers.iter().filter_map(|header| header.value.schema()) {
+            if !header.knows(schema) {
+                header.prepare(std::slice::from_ref(schema)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Says that what is pushed from now on was polled later: records without a key go to another partition, and those
+    /// without a timestamp get the time of now. A frame that is prepared begins by itself.
+    pub fn begin(&mut self) {
+        self.keyless = self.keyless.wrapping_add(1);
+        self.now = unix_millis();
+    }
+
+    async fn place(&mut self, topic: &Arc<str>, broker: &dyn Broker) -> Result<usize> {
+        if let Some(&place) = self.places.get(topic) {
+            return Ok(place);
+        }
+        if is_internal(topic) {
+            return Err(Error::State(format!(
+                "a source may not write to {topic}, which keeps the worker's own state; give its records another topic"
+            )));
+        }
+        let NewTopic { partitions, settings } = &self.new_topic;
+        let made = broker.ensure_topic(topic, *partitions, settings).await?;
+        let place = self.topics.len();
+        self.topics.push(Topic {
+            name: topic.clone(),
+            partitions: made.partitions,
+        });
+        self.places.insert(topic.clone(), place);
+        Ok(place)
+    }
+
+    /// Adds a record of the frame that was prepared last. Nothing is added where it cannot be converted.
+    pub fn push_frame_record(
+        &mut self,
+        record: &Record<'_>,
+        batches: &mut Batches,
+    ) -> Result<(), RecordFault> {
+        let place = self.of_frame.get(record.topic_index()).copied();
+        let encoded = |schema, bytes: Option<_>| Encoded {
+            schema,
+            bytes: bytes.map(Cow::Borrowed),
+        };
+        let parts = Parts {
+            place: place.ok_or_else(|| unprepared(record.topic()))?,
+            partition: record.partition(),
+            timestamp: record.timestamp(),
+            key: encoded(record.key_schema(), record.key_bytes()),
+            value: encoded(record.value_schema(), record.value_bytes()),
+        };
+        let headers = record.headers().map(|header| {
+            let header = header.map_err(|error| RecordFault::found(Part::Headers, error))?;
+            Ok(HeaderParts {
+                name: header.name,
+                value: encoded(header.schema, header.encoded),
+            })
+        });
+        self.add(&parts, headers, batches)
+    }
+
+    /// Adds a record that came out of a chain and was [prepared](Self::prepare). Nothing is added where it cannot be
+    /// converted.
+    pub fn push(&mut self, record: &transforms::Record, batches: &mut Batches) -> Result<(), RecordFault> {
+        let place = self.places.get(&record.topic).copied();
+        let parts = Parts {
+            place: place.ok_or_else(|| unprepared(&record.topic))?,
+            partition: record.partition,
+            timestamp: record.timestamp,
+            key: Encoded::of(&record.key, || Part::Key)?,
+            value: Encoded::of(&record.value, || Part::Value)?,
+        };
+        let headers = record.headers.iter().map(|header| {
+            Ok(HeaderParts {
+                name: &header.name,
+                value: Encoded::of(&header.value, || Part::Header(header.name.to_string()))?,
+            })
+        });
+        self.add(&parts, headers, batches)
+    }
+
+    fn add<'r>(
+        &mut self,
+        parts: &Parts<'r>,
+        header_parts: impl Iterator<Item = Result<HeaderParts<'r>, RecordFault>>,
+        batches: &mut Batches,
+    ) -> Result<(), RecordFault> {
+        let Converters { key, value, header } = &mut self.converters;
+        let Scratch {
+            key: key_scratch,
+            value: value_scratch,
+            header: header_scratch,
+            headers: header_bytes,
+        } = &mut self.scratch;
+        key_scratch.clear();
+        value_scratch.clear();
+        header_bytes.clear();
+
+        let key_class = key.class();
+        let key = key.to_topic(parts.key.schema, parts.key.bytes.as_deref(), key_scratch);
+        let key = key.map_err(|source| RecordFault {
+            part: Part::Key,
+            class: Some(key_class),
+            source,
+        })?;
+        let topic = &self.topics[parts.place];
+        let partition = match (parts.partition, key) {
+            (Some(stated), _) if stated < topic.partitions => stated,
+            (Some(stated), _) => {
+                let fault = format!(
+                    "a record names partition {stated} of topic {}, which has {}; set topic.creation.default.partitions \
+                     before the topic is created",
+                    topic.name, topic.partitions
+                );
+                return Err(RecordFault::found(Part::Partition, fault));
+            }
+            (None, Some(key)) => partition_for_key(key, topic.partitions),
+            (None, None) => self.keyless % topic.partitions,
+        };
+        let value_class = value.class();
+        let value = value.to_topic(parts.value.schema, parts.value.bytes.as_deref(), value_scratch);
+        let value = value.map_err(|source| RecordFault {
+            part: Part::Value,
+            class: Some(value_class),
+            source,
+        })?;
+        let mut spans: Vec<(&str, Option<Range<usize>>)> = Vec::new();
+        for parts in header_parts {
+            let HeaderParts { name, value } = parts?;
+            header_scratch.clear();
+            let bytes = match header.to_topic(value.schema, value.bytes.as_deref(), header_scratch) {
+                Ok(bytes) => bytes,
+                Err(source) => {
+                    return Err(RecordFault {
+                        part: Part::Header(name.to_owned()),
+                        class: Some(header.class()),
+                        source,
+                    });
+                }
+            };
+            let start = header_bytes.len();
+            header_bytes.extend_from_slice(bytes.unwrap_or_default());
+            spans.push((name, bytes.map(|_| start..header_bytes.len())));
+        }
+        let headers: Vec<_> = spans
+            .into_iter()
+            .map(|(name, span)| (name, span.map(|span| &header_bytes[span])))
+            .collect();
+
+        let builder = batches
+            .open
+            .entry((parts.place, partition))
+            .or_insert_with(|| BatchBuilder::new(self.compression));
+        let before = if builder.is_empty() { 0 } else { builder.bytes() };
+        builder.push(parts.timestamp.unwrap_or(self.now), key, value, &headers);
+        batches.bytes += builder.bytes() - before;
+        batches.records += 1;
+        if builder.bytes() >= BATCH_BYTES {
+            let full = std::mem::replace(builder, BatchBuilder::new(self.compression));
+            batches.full.push(partition_batch(topic, partition, full));
+        }
+        Ok(())
+    }
+
+    /// The batches, to be committed.
+    pub fn finish(&self, batches: Batches) -> Vec<PartitionBatch> {
+        let mut finished = batches.full;
+        for ((place, partition), records) in batches.open {
+            if !records.is_empty() {
+                finished.push(partition_batch(&self.topics[place], partition, records));
+            }
+        }
+        finished
+    }
+}
+
+fn unprepared(topic: &str) -> RecordFault {
+    RecordFault::found(
+        Part::Whole,
+        format!("topic {topic} was not prepared; please report this"),
+    )
+}
+
+fn partition_batch(topic: &Topic, partition: u32, records: BatchBuilder) -> PartitionBatch {
     PartitionBatch {
         partition: TopicPartition {
-            topic: frame.topics()[topic].to_string(),
+            topic: topic.name.to_string(),
             partition,
         },
         records,
     }
 }
+
+/// Records that are converted, to be committed together. They are of one encoder, which [finishes](RecordEncoder::finish)
+/// them.
+#[derive(Debug, Default)]
+pub struct Batches {
+    /// The batches that are full, in order.
+    full: Vec<PartitionBatch>,
+    /// The batch that is open for each topic, by its place, and partition.
+    open: BTreeMap<(usize, u32), BatchBuilder>,
+    bytes: usize,
+    records: u64,
+}
+
+impl Batches {
+    /// Bytes so far, before compression.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Records so far.
+    pub fn len(&self) -> u64 {
+        self.records
+    }
+
+    /// Whether there is no record.
+    pub fn is_empty(&self) -> bool {
+        self.records == 0
+    }
+}
+
+#[cfg(test)]
+mod tests;

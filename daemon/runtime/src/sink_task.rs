@@ -219,13 +219,13 @@ impl SinkTask {
     /// Converts what a reader brought and gathers it for the next puts.
     fn gather(&mut self, partition: &TopicPartition, fetched: &Fetched, into: &mut Gathered) -> Result<()> {
         for record in fetched.records() {
-            if let Err(source) = self.decoder.push(partition, &record, &mut into.batch) {
+            if let Err(fault) = self.decoder.push(partition, &record, &mut into.batch) {
                 into.reached(partition, record.offset);
                 let place = format!(
                     "record at offset {} of {}-{}",
                     record.offset, partition.topic, partition.partition
                 );
-                return Err(Error::Convert { place, source });
+                return Err(fault.into_error(&place));
             }
             self.ledger.read(1);
             into.pushed(partition, record.offset + 1);

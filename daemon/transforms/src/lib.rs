@@ -10,6 +10,7 @@
 //! - [`chain`]: the transforms in order, each with its predicate; every fault of a configuration at once.
 //! - [`class`]: the table of classes, with names, documentation and configuration.
 //! - [`predicate`], [`transform`]: the classes themselves, one a file.
+//! - [`value_text`]: values as text and back, by the rules of Connect's simple header converter.
 //! - [`fault`]: errors that say which transform, which field, what it is, what to do; and never what a record holds.
 //! - within: `path` (KIP-821's field paths), `plan_cache` (one plan a schema), `edit` and `selection` (changing and choosing
 //!   fields by position), `settings` (one transform's configuration), `expression` and `scripted` (CEL), `date_format`
@@ -78,8 +79,7 @@
 //!   digits, and takes the logical name off what it casts as a whole.
 //! - `TimestampConverter` knows Debezium's time types by themselves and refuses dates that are none, such as a 30 February.
 //! - `replace.null.with.default` touches only records in which the transform finds a field to work on.
-//! - `ExtractNewRecordState` drops truncations, and unwraps events without schema too. `InsertHeader` takes lists and maps for
-//!   text.
+//! - `ExtractNewRecordState` drops truncations, and unwraps events without schema too.
 //! - The expression language of Debezium's two transforms is CEL; Groovy and JavaScript are refused with that advice.
 
 pub mod chain;
@@ -103,6 +103,7 @@ mod selection;
 mod settings;
 #[allow(clippy::unnecessary_wraps)] // as above
 pub mod transform;
+pub mod value_text;
 
 pub use chain::Chain;
 pub use class::{PredicateClass, TransformClass};

@@ -302,24 +302,29 @@ impl RecordBuilder<'_> {
         schema: Option<&Schema>,
         value: Option<&Value>,
     ) -> Result<()> {
-        let length = |bytes: &[u8]| (bytes.len() as u32).to_le_bytes();
         let mut encoded = Vec::new();
         if let Some(value) = value {
             value
                 .encode(schema, &mut encoded)
                 .map_err(|error| Error::fatal(format!("header {name}: {error}")))?;
         }
+        self.header_encoded(name, id, value.map(|_| &*encoded));
+        Ok(())
+    }
+
+    /// Adds a header whose value is encoded already, as the schema says.
+    pub fn header_encoded(&mut self, name: &str, id: SchemaId, value: Option<&[u8]>) {
+        let length = |bytes: &[u8]| (bytes.len() as u32).to_le_bytes();
         self.headers.extend_from_slice(&length(name.as_bytes()));
         self.headers.extend_from_slice(name.as_bytes());
         self.headers.extend_from_slice(&id.0.to_le_bytes());
-        if value.is_some() {
-            self.headers.extend_from_slice(&length(&encoded));
-            self.headers.extend_from_slice(&encoded);
+        if let Some(value) = value {
+            self.headers.extend_from_slice(&length(value));
+            self.headers.extend_from_slice(value);
         } else {
             self.headers.extend_from_slice(&NONE.to_le_bytes());
         }
         self.header_count += 1;
-        Ok(())
     }
 
     /// Adds the record to its batch.

@@ -320,6 +320,8 @@ pub struct Header<'a> {
     pub schema: Option<&'a SchemaRef>,
     /// The value.
     pub value: ValueRef<'a>,
+    /// The value, encoded; none where it is null.
+    pub encoded: Option<&'a [u8]>,
 }
 
 /// The headers of a record in order. After an error nothing more comes.
@@ -355,6 +357,7 @@ impl<'a> Headers<'a> {
             name,
             schema,
             value: decode(schema, bytes)?,
+            encoded: bytes,
         })
     }
 }

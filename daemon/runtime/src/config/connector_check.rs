@@ -95,6 +95,7 @@ impl Checker<'_> {
             tasks_max: number("tasks.max") as u32,
             key_converter: ConverterConfig::of(values, "key.converter", &self.worker.key_converter),
             value_converter: ConverterConfig::of(values, "value.converter", &self.worker.value_converter),
+            header_converter: ConverterConfig::of(values, "header.converter", &self.worker.header_converter),
             topics,
             max_poll_records: number("consumer.override.max.poll.records") as usize,
             offset_reset: OffsetReset::named(text("consumer.override.auto.offset.reset")),
@@ -255,9 +256,9 @@ impl<'a> Check<'a> {
     }
 
     fn converters(&mut self) {
-        for side in ["key.converter", "value.converter"] {
+        for side in ["key.converter", "value.converter", "header.converter"] {
             let name = self.resolved.values.get(side).cloned();
-            if let Some(message) = name.and_then(|name| ConverterConfig::fault(&name)) {
+            if let Some(message) = name.and_then(|name| ConverterConfig::fault(side, &name)) {
                 self.add(Severity::Error, side, message);
             }
         }

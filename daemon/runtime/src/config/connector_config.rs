@@ -13,7 +13,7 @@ use super::connector_keys;
 use super::nearest::suggestion;
 use super::problem::{Problem, Severity};
 use super::redactor::Redactor;
-use crate::converter;
+use crate::converter::{Role, class};
 use crate::sink_task::Topics;
 use crate::start_offset::OffsetReset;
 
@@ -32,6 +32,8 @@ pub struct ConnectorConfig {
     pub key_converter: ConverterConfig,
     /// How values stand in topics.
     pub value_converter: ConverterConfig,
+    /// How headers stand in topics.
+    pub header_converter: ConverterConfig,
     /// The topics a sink reads; none for a source.
     pub topics: Topics,
     /// Sinks: the most records handed to the plugin at once.
@@ -76,10 +78,12 @@ pub struct ConverterConfig {
 }
 
 impl ConverterConfig {
-    /// The converter `side` (`key.converter`, `value.converter`) of `map`. Where `map` names none, `default` is taken with
+    /// The converter `side` (`key.converter`, `value.converter`, `header.converter`) of `map`. Where `map` names none, `default` is taken with
     /// the settings of `map` on top: Kafka Connect would not look at these without a class beside them.
     pub fn of(map: &ConfigMap, side: &str, default: &Self) -> Self {
-        let named = map.get(side).and_then(|name| converter::class(name.trim()));
+        let named = map
+            .get(side)
+            .and_then(|name| class::class(name.trim(), Role::of(side)));
         let mut chosen = match named {
             Some(class) => Self {
                 class: class.to_owned(),
@@ -95,12 +99,13 @@ impl ConverterConfig {
         chosen
     }
 
-    /// Why `name` is no converter; none where it is one.
-    pub fn fault(name: &str) -> Option<String> {
-        if converter::class(name.trim()).is_some() {
+    /// Why `name` is no converter for `side`; none where it is one.
+    pub fn fault(side: &str, name: &str) -> Option<String> {
+        let role = Role::of(side);
+        if class::class(name.trim(), role).is_some() {
             return None;
         }
-        let known: Vec<&str> = converter::classes().collect();
+        let known: Vec<&str> = class::classes(role).collect();
         let near = suggestion(name, known.iter().copied());
         Some(format!(
             "must be a converter of this version: {}{near}",

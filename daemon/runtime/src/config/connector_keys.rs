@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use tidewater_plugin_api::config_def::ConfigType;
 use tidewater_plugin_api::{ConfigDef, ConnectorKind, Importance, Validator};
 
-use crate::converter;
+use crate::converter::{Role, class};
 
 /// The keys of every connector of `kind`, besides those of its class.
 pub fn keys(kind: ConnectorKind) -> &'static ConfigDef {
@@ -23,7 +23,7 @@ pub fn common() -> &'static ConfigDef {
     &BOTH
 }
 
-/// The settings of a converter, under `key.converter.` and `value.converter.`.
+/// The settings of a converter, under `key.converter.`, `value.converter.` and `header.converter.`.
 pub fn converter_keys() -> &'static ConfigDef {
     static KEYS: LazyLock<ConfigDef> = LazyLock::new(|| {
         ConfigDef::new()
@@ -42,6 +42,33 @@ pub fn converter_keys() -> &'static ConfigDef {
                 "json: how decimals are written, BASE64 (the unscaled bytes) or NUMERIC (a JSON number).",
             )
             .one_of(&["BASE64", "NUMERIC"])
+            .optional(
+                "schemas.cache.size",
+                ConfigType::Int,
+                "64",
+                Importance::Low,
+                "json: how many schemas of records lately read are remembered (Kafka Connect's default is 1000).",
+            )
+            .validate(Validator::Range {
+                min: Some(1),
+                max: Some(100_000),
+            })
+            .optional(
+                "replace.null.with.default",
+                ConfigType::Boolean,
+                "false",
+                Importance::Medium,
+                "json: whether a null becomes the default of its schema, and what was null can no longer be told (Kafka \
+                 Connect's default is true).",
+            )
+            .optional(
+                "converter.encoding",
+                ConfigType::String,
+                "UTF-8",
+                Importance::Low,
+                "string: how text is encoded, always UTF-8.",
+            )
+            .one_of(&["UTF-8", "UTF8"])
     });
     &KEYS
 }
@@ -54,7 +81,6 @@ fn at_least(min: i64) -> Validator {
 }
 
 fn of_both() -> ConfigDef {
-    let classes = converter::classes().collect::<Vec<_>>().join(", ");
     let mut def = ConfigDef::new()
         .nullable(
             "name",
@@ -79,8 +105,9 @@ fn of_both() -> ConfigDef {
             min: Some(1),
             max: Some(1000),
         });
-    for side in ["key", "value"] {
+    for side in ["key", "value", "header"] {
         let class = format!("{side}.converter");
+        let classes = class::classes(Role::of(&class)).collect::<Vec<_>>().join(", ");
         let doc = format!(
             "How {side}s stand in topics: {classes}, or the Java class of one; the worker's {class} where it is left out."
         );
@@ -91,14 +118,7 @@ fn of_both() -> ConfigDef {
             def.keys.push(key);
         }
     }
-    def.nullable(
-        "header.converter",
-        ConfigType::Class,
-        Importance::Low,
-        "How headers stand in topics: simple, that is text as it is and anything else as JSON.",
-    )
-    .one_of(&["simple", "SimpleHeaderConverter", "org.apache.kafka.connect.storage.SimpleHeaderConverter"])
-    .optional(
+    def.optional(
         "errors.retry.delay.max.ms",
         ConfigType::Long,
         "60000",

@@ -34,6 +34,8 @@ pub struct WorkerConfig {
     pub key_converter: ConverterConfig,
     /// How values stand in topics, where a connector does not say.
     pub value_converter: ConverterConfig,
+    /// How headers stand in topics, where a connector does not say.
+    pub header_converter: ConverterConfig,
     /// How often sinks commit their offsets.
     pub offset_flush_interval: Duration,
     /// How long tasks may take to stop.
@@ -74,9 +76,10 @@ impl WorkerConfig {
     pub fn from_map(map: &ConfigMap) -> Result<Self, Vec<ConfigProblem>> {
         let keys = Self::keys();
         let mut problems = keys.check(map);
-        for side in ["key.converter", "value.converter"] {
-            if let Some((value, message)) = map.get(side).and_then(|v| Some((v, ConverterConfig::fault(v)?)))
-            {
+        for side in ["key.converter", "value.converter", "header.converter"] {
+            let given = map.get(side);
+            let fault = given.and_then(|value| Some((value, ConverterConfig::fault(side, value)?)));
+            if let Some((value, message)) = fault {
                 problems.push(ConfigProblem {
                     key: side.into(),
                     value: Some(value.clone()),
@@ -107,10 +110,11 @@ impl WorkerConfig {
                 .trim()
         };
         let number = |name: &str| text(name).parse().unwrap_or(0);
-        let json = ConverterConfig {
-            class: "json".to_owned(),
+        let by_itself = |class: &str| ConverterConfig {
+            class: class.to_owned(),
             settings: [].into(),
         };
+        let json = by_itself("json");
         Self {
             data_dir: text("data.dir").into(),
             worker_id: match text("worker.id") {
@@ -125,6 +129,7 @@ impl WorkerConfig {
                 .collect(),
             key_converter: ConverterConfig::of(map, "key.converter", &json),
             value_converter: ConverterConfig::of(map, "value.converter", &json),
+            header_converter: ConverterConfig::of(map, "header.converter", &by_itself("simple")),
             offset_flush_interval: Duration::from_millis(number("offset.flush.interval.ms")),
             graceful_stop: Duration::from_millis(number("task.shutdown.graceful.timeout.ms")),
             ledger_interval: Duration::from_millis(number("ledger.interval.ms")),
@@ -169,10 +174,10 @@ fn keys() -> ConfigDef {
         .validate(Validator::NonEmpty)
         .optional("log.format", String, "text", Medium, "text or json, on stderr.")
         .one_of(&["text", "json"]);
-    for side in ["key", "value"] {
+    for (side, default) in [("key", "json"), ("value", "json"), ("header", "simple")] {
         let class = format!("{side}.converter");
         let doc = format!("How {side}s stand in topics where a connector does not say.");
-        def = def.optional(&class, Class, "json", Medium, &doc);
+        def = def.optional(&class, Class, default, Medium, &doc);
         for key in &connector_keys::converter_keys().keys {
             let mut key = key.clone();
             key.name = format!("{class}.{}", key.name);

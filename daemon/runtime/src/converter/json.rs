@@ -7,7 +7,8 @@ use serde_json::value::RawValue;
 use tidewater_plugin_api::json::{DecimalFormat, read_value, schema_from_json, write_value};
 use tidewater_plugin_api::{SchemaRef, ValueRef};
 
-use super::{ConvertError, Converted, Converter};
+use super::null_defaults::NullDefaults;
+use super::{ConvertError, Converted, Converter, Encoded};
 
 const SCHEMA: &[u8] = b"{\"schema\":";
 const PAYLOAD: &[u8] = b",\"payload\":";
@@ -17,6 +18,8 @@ const PAYLOAD: &[u8] = b",\"payload\":";
 pub struct JsonConverter {
     schemas: bool,
     decimals: DecimalFormat,
+    /// `replace.null.with.default`, where it is true.
+    null_defaults: Option<NullDefaults>,
     known: Known,
 }
 
@@ -26,24 +29,15 @@ impl JsonConverter {
         Self {
             schemas,
             decimals: DecimalFormat::Base64,
-            known: Known::default(),
+            null_defaults: None,
+            known: Known::new(Known::CAPACITY),
         }
     }
 
-    /// Reads `schemas.enable` (default true) and `decimal.format` (BASE64 or NUMERIC).
+    /// Reads `schemas.enable` (default true), `decimal.format` (BASE64 or NUMERIC), `schemas.cache.size` and
+    /// `replace.null.with.default` (default false).
     pub fn from_settings(settings: &BTreeMap<String, String>) -> Result<Self, ConvertError> {
-        let mut converter = Self::new(true);
-        if let Some(value) = settings.get("schemas.enable") {
-            converter.schemas = match value.trim().to_ascii_lowercase().as_str() {
-                "true" => true,
-                "false" => false,
-                other => {
-                    return Err(ConvertError(format!(
-                        "schemas.enable is {other:?}; it must be true or false"
-                    )));
-                }
-            };
-        }
+        let mut converter = Self::new(boolean(settings, "schemas.enable")?.unwrap_or(true));
         if let Some(value) = settings.get("decimal.format") {
             converter.decimals = match value.trim().to_ascii_uppercase().as_str() {
                 "BASE64" => DecimalFormat::Base64,
@@ -55,12 +49,28 @@ impl JsonConverter {
                 }
             };
         }
+        if let Some(value) = settings.get("schemas.cache.size") {
+            let size = value.trim().parse().map_err(|_| {
+                ConvertError(format!(
+                    "schemas.cache.size is {value:?}; it must be a number of schemas"
+                ))
+            })?;
+            converter.known = Known::new(size);
+        }
+        if boolean(settings, "replace.null.with.default")? == Some(true) {
+            converter.null_defaults = Some(NullDefaults::default());
+        }
         Ok(converter)
     }
 
-    fn with_schema(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<Converted, ConvertError> {
+    /// Reads a record with its schema; null where there is neither schema nor payload.
+    fn with_schema<'a>(
+        &mut self,
+        bytes: &[u8],
+        scratch: &'a mut Vec<u8>,
+    ) -> Result<Converted<'a>, ConvertError> {
         if let Some((schema, payload)) = self.known.split(bytes) {
-            return payload_to_frame(payload, Some(schema), out);
+            return self.payload(payload, Some(schema), scratch);
         }
         let envelope: Envelope<'_> = serde_json::from_slice(bytes).map_err(|error| {
             ConvertError(format!(
@@ -72,11 +82,49 @@ impl JsonConverter {
             .map_err(|error| ConvertError(format!("schema: {error}")))?;
         let payload = envelope.payload.get().as_bytes();
         if json.is_null() {
-            return payload_to_frame(payload, None, out);
+            return self.payload(payload, None, scratch);
         }
         let schema = schema_from_json(&json).map_err(|error| ConvertError(error.0))?;
         let schema = self.known.learn(envelope.schema.get().as_bytes(), schema.into());
-        payload_to_frame(payload, Some(schema), out)
+        self.payload(payload, Some(schema), scratch)
+    }
+
+    fn payload<'a>(
+        &mut self,
+        payload: &[u8],
+        schema: Option<SchemaRef>,
+        scratch: &'a mut Vec<u8>,
+    ) -> Result<Converted<'a>, ConvertError> {
+        let is_null = payload.trim_ascii() == b"null";
+        if is_null && schema.is_none() {
+            return Ok(Converted::NULL);
+        }
+        read_value(payload, schema.as_deref(), scratch).map_err(|error| ConvertError(error.0))?;
+        if let (Some(defaults), Some(schema)) = (&mut self.null_defaults, &schema)
+            && let Some(replaced) = defaults.replace(schema, scratch)?
+        {
+            *scratch = replaced;
+        }
+        // A null that may be one and has no default: there is no value.
+        let null = is_null && schema.as_ref().is_some_and(|schema| schema.optional) && **scratch == [0];
+        Ok(Converted {
+            schema,
+            value: (!null).then_some(Encoded::Whole(scratch)),
+        })
+    }
+}
+
+/// The value of a key that is true or false; none where it is not given.
+fn boolean(settings: &BTreeMap<String, String>, key: &str) -> Result<Option<bool>, ConvertError> {
+    let Some(value) = settings.get(key) else {
+        return Ok(None);
+    };
+    match value.trim().to_ascii_lowercase().as_str() {
+        "true" => Ok(Some(true)),
+        "false" => Ok(Some(false)),
+        other => Err(ConvertError(format!(
+            "{key} is {other:?}; it must be true or false"
+        ))),
     }
 }
 
@@ -89,72 +137,98 @@ struct Envelope<'a> {
     payload: &'a RawValue,
 }
 
-fn payload_to_frame(
-    payload: &[u8],
-    schema: Option<SchemaRef>,
-    out: &mut Vec<u8>,
-) -> Result<Converted, ConvertError> {
-    read_value(payload, schema.as_deref(), out).map_err(|error| ConvertError(error.0))?;
-    Ok(Converted {
-        schema,
-        present: true,
-    })
-}
-
 #[async_trait::async_trait]
 impl Converter for JsonConverter {
-    fn to_topic(
-        &mut self,
-        schema: Option<&SchemaRef>,
-        value: Option<&[u8]>,
-        out: &mut Vec<u8>,
-    ) -> Result<bool, ConvertError> {
-        let fault = |error: tidewater_plugin_api::value::DecodeError| ConvertError(error.to_string());
-        let decoded = match value {
-            None => ValueRef::Null,
-            Some(bytes) => ValueRef::decode(schema.map(|schema| &**schema), bytes).map_err(fault)?,
-        };
-        // A null without a schema, and without schemas any null, is a tombstone.
-        if decoded.is_null() && (schema.is_none() || !self.schemas) {
-            return Ok(false);
-        }
-        if self.schemas {
-            out.extend_from_slice(SCHEMA);
-            match schema {
-                Some(schema) => out.extend_from_slice(schema.json()),
-                None => out.extend_from_slice(b"null"),
-            }
-            out.extend_from_slice(PAYLOAD);
-        }
-        write_value(decoded, schema.map(|schema| &**schema), self.decimals, out).map_err(fault)?;
-        if self.schemas {
-            out.push(b'}');
-        }
-        Ok(true)
+    fn class(&self) -> &'static str {
+        "org.apache.kafka.connect.json.JsonConverter"
     }
 
-    fn to_frame(&mut self, bytes: Option<&[u8]>, out: &mut Vec<u8>) -> Result<Converted, ConvertError> {
+    fn to_topic<'a>(
+        &mut self,
+        schema: Option<&'a SchemaRef>,
+        value: Option<&'a [u8]>,
+        scratch: &'a mut Vec<u8>,
+    ) -> Result<Option<&'a [u8]>, ConvertError> {
+        let mut default = Vec::new();
+        let mut value: Option<&[u8]> = value;
+        if let (Some(defaults), Some(schema)) = (&mut self.null_defaults, schema) {
+            if let Some(given) = value {
+                if let Some(replaced) = defaults.replace(schema, given)? {
+                    default = replaced;
+                    value = Some(&default);
+                }
+            } else if let Some(known) = &schema.default {
+                known
+                    .encode(Some(schema), &mut default)
+                    .map_err(|error| ConvertError(error.to_string()))?;
+                value = Some(&default);
+            }
+        }
+        let decoded = match value {
+            None => ValueRef::Null,
+            Some(bytes) => ValueRef::decode(schema.map(|schema| &**schema), bytes)?,
+        };
+        if decoded.is_null() {
+            match schema {
+                // A null without a schema, and without schemas any null, is a tombstone.
+                None => return Ok(None),
+                Some(_) if !self.schemas => return Ok(None),
+                Some(schema) if !schema.optional => {
+                    return Err(ConvertError(
+                        "it is null, and its schema says that it is required; make the schema optional, or send a tombstone, \
+                         which has none"
+                            .into(),
+                    ));
+                }
+                Some(_) => {}
+            }
+        }
+        if self.schemas {
+            scratch.extend_from_slice(SCHEMA);
+            match schema {
+                Some(schema) => scratch.extend_from_slice(schema.json()),
+                None => scratch.extend_from_slice(b"null"),
+            }
+            scratch.extend_from_slice(PAYLOAD);
+        }
+        write_value(decoded, schema.map(|schema| &**schema), self.decimals, scratch)?;
+        if self.schemas {
+            scratch.push(b'}');
+        }
+        Ok(Some(scratch))
+    }
+
+    fn to_frame<'a>(
+        &mut self,
+        bytes: Option<&'a [u8]>,
+        scratch: &'a mut Vec<u8>,
+    ) -> Result<Converted<'a>, ConvertError> {
         match bytes {
-            None => Ok(Converted {
-                schema: None,
-                present: false,
-            }),
-            Some(bytes) if self.schemas => self.with_schema(bytes, out),
-            Some(bytes) => payload_to_frame(bytes, None, out),
+            None => Ok(Converted::NULL),
+            Some(bytes) if self.schemas => self.with_schema(bytes, scratch),
+            Some(bytes) => self.payload(bytes, None, scratch),
         }
     }
 }
 
 /// Schemas seen lately, by the bytes that stand before the payload: nearly every record begins with one of them, and
 /// comparing bytes is a hundred times cheaper than parsing a schema.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Known {
     /// The most recently used first.
     prefixes: Vec<(Vec<u8>, SchemaRef)>,
+    capacity: usize,
 }
 
 impl Known {
     const CAPACITY: usize = 64;
+
+    fn new(capacity: usize) -> Self {
+        Self {
+            prefixes: Vec::new(),
+            capacity: capacity.max(1),
+        }
+    }
 
     fn split<'b>(&mut self, bytes: &'b [u8]) -> Option<(SchemaRef, &'b [u8])> {
         let body = bytes.strip_suffix(b"}")?;
@@ -171,7 +245,7 @@ impl Known {
     fn learn(&mut self, text: &[u8], schema: SchemaRef) -> SchemaRef {
         let same = self.prefixes.iter().find(|(_, known)| *known == schema);
         let schema = same.map_or(schema, |(_, known)| known.clone());
-        self.prefixes.truncate(Self::CAPACITY - 1);
+        self.prefixes.truncate(self.capacity - 1);
         self.prefixes
             .insert(0, ([SCHEMA, text, PAYLOAD].concat(), schema.clone()));
         schema
@@ -179,119 +253,4 @@ impl Known {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::Arc;
-    use tidewater_plugin_api::{Field, Schema, Type, Value};
-
-    fn row() -> (SchemaRef, Vec<u8>) {
-        let schema = Arc::new(
-            Schema::structure(vec![
-                Field::new("id", Schema::new(Type::Int32)),
-                Field::new("name", Schema::new(Type::String).optional()),
-            ])
-            .named("shop.Row"),
-        );
-        let mut encoded = Vec::new();
-        Value::Struct(vec![Value::Int32(7), Value::String("a \"b\"\n".into())])
-            .encode(Some(&schema), &mut encoded)
-            .unwrap();
-        (schema, encoded)
-    }
-
-    #[test]
-    fn writes_what_connect_writes() {
-        let (schema, encoded) = row();
-        let mut out = Vec::new();
-        assert!(
-            JsonConverter::new(true)
-                .to_topic(Some(&schema), Some(&encoded), &mut out)
-                .unwrap()
-        );
-        assert_eq!(
-            String::from_utf8(out).unwrap(),
-            r#"{"schema":{"type":"struct","fields":[{"type":"int32","optional":false,"field":"id"},{"type":"string","optional":true,"field":"name"}],"optional":false,"name":"shop.Row"},"payload":{"id":7,"name":"a \"b\"\n"}}"#
-        );
-        let mut out = Vec::new();
-        assert!(
-            JsonConverter::new(false)
-                .to_topic(Some(&schema), Some(&encoded), &mut out)
-                .unwrap()
-        );
-        assert_eq!(String::from_utf8(out).unwrap(), r#"{"id":7,"name":"a \"b\"\n"}"#);
-    }
-
-    #[test]
-    fn reads_back_what_it_wrote_at_first_sight_and_from_memory() {
-        let (schema, encoded) = row();
-        let mut text = Vec::new();
-        let mut converter = JsonConverter::new(true);
-        converter
-            .to_topic(Some(&schema), Some(&encoded), &mut text)
-            .unwrap();
-        let mut schemas = Vec::new();
-        for _ in 0..2 {
-            let mut out = Vec::new();
-            let converted = converter.to_frame(Some(&text), &mut out).unwrap();
-            assert_eq!(out, encoded);
-            schemas.push(converted.schema.unwrap());
-        }
-        assert!(Arc::ptr_eq(&schemas[0], &schemas[1]));
-        assert_eq!(*schemas[0], *schema);
-    }
-
-    #[test]
-    fn takes_any_order_and_spacing() {
-        let (_, encoded) = row();
-        let text = br#" { "payload" : {"name": "a \"b\"\n", "extra": [1], "id": 7} , "schema" : {"type":"struct","fields":[{"type":"int32","field":"id"},{"field":"name","type":"string","optional":true}]} } "#;
-        let mut out = Vec::new();
-        let converted = JsonConverter::new(true).to_frame(Some(text), &mut out).unwrap();
-        assert_eq!((out, converted.present), (encoded, true));
-    }
-
-    #[test]
-    fn nulls_are_tombstones_or_payloads() {
-        let (schema, _) = row();
-        let mut out = Vec::new();
-        assert!(!JsonConverter::new(true).to_topic(None, None, &mut out).unwrap());
-        assert!(
-            !JsonConverter::new(false)
-                .to_topic(Some(&schema), None, &mut out)
-                .unwrap()
-        );
-        assert!(out.is_empty());
-        assert!(
-            JsonConverter::new(true)
-                .to_topic(Some(&schema), None, &mut out)
-                .unwrap()
-        );
-        assert!(out.ends_with(b",\"payload\":null}"));
-        let converted = JsonConverter::new(true).to_frame(None, &mut Vec::new()).unwrap();
-        assert!(!converted.present && converted.schema.is_none());
-    }
-
-    #[test]
-    fn plain_json_is_refused_with_the_way_out() {
-        let error = JsonConverter::new(true)
-            .to_frame(Some(b"{\"id\":1}"), &mut Vec::new())
-            .unwrap_err();
-        assert!(error.0.contains("set schemas.enable=false"), "{error}");
-        let error = JsonConverter::new(false)
-            .to_frame(Some(b"{\"id\":"), &mut Vec::new())
-            .unwrap_err();
-        assert!(error.0.contains("EOF"), "{error}");
-    }
-
-    #[test]
-    fn values_that_do_not_fit_name_their_field() {
-        let text =
-            br#"{"schema":{"type":"struct","fields":[{"type":"int32","field":"id"}]},"payload":{"id":"x"}}"#;
-        let error = JsonConverter::new(true)
-            .to_frame(Some(text), &mut Vec::new())
-            .unwrap_err();
-        assert!(
-            error.0.contains("field id") && error.0.contains("int32"),
-            "{error}"
-        );
-    }
-}
+mod tests;

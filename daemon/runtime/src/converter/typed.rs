@@ -9,7 +9,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tidewater_plugin_api::SchemaRef;
 
-use super::{ConvertError, Converted, Converter};
+use super::{ConvertError, Converted, Converter, Encoded};
 use crate::error::Result;
 use crate::schema_store::SchemaStore;
 
@@ -54,6 +54,14 @@ impl TypedConverter {
 
 #[async_trait]
 impl Converter for TypedConverter {
+    fn class(&self) -> &'static str {
+        "typed"
+    }
+
+    fn knows(&mut self, schema: &SchemaRef) -> bool {
+        self.find(|(met, _)| Arc::ptr_eq(met, schema)).is_some()
+    }
+
     async fn prepare(&mut self, schemas: &[SchemaRef]) -> Result<()> {
         for schema in schemas {
             if self.find(|(met, _)| Arc::ptr_eq(met, schema)).is_none() {
@@ -64,13 +72,13 @@ impl Converter for TypedConverter {
         Ok(())
     }
 
-    fn to_topic(
+    fn to_topic<'a>(
         &mut self,
-        schema: Option<&SchemaRef>,
-        value: Option<&[u8]>,
-        out: &mut Vec<u8>,
-    ) -> Result<bool, ConvertError> {
-        let Some(value) = value else { return Ok(false) };
+        schema: Option<&'a SchemaRef>,
+        value: Option<&'a [u8]>,
+        scratch: &'a mut Vec<u8>,
+    ) -> Result<Option<&'a [u8]>, ConvertError> {
+        let Some(value) = value else { return Ok(None) };
         let id = match schema {
             None => NO_SCHEMA,
             Some(schema) => {
@@ -79,18 +87,19 @@ impl Converter for TypedConverter {
                     .1
             }
         };
-        out.push(MAGIC);
-        out.extend_from_slice(&id.to_be_bytes());
-        out.extend_from_slice(value);
-        Ok(true)
+        scratch.push(MAGIC);
+        scratch.extend_from_slice(&id.to_be_bytes());
+        scratch.extend_from_slice(value);
+        Ok(Some(scratch))
     }
 
-    fn to_frame(&mut self, bytes: Option<&[u8]>, out: &mut Vec<u8>) -> Result<Converted, ConvertError> {
+    fn to_frame<'a>(
+        &mut self,
+        bytes: Option<&'a [u8]>,
+        _scratch: &'a mut Vec<u8>,
+    ) -> Result<Converted<'a>, ConvertError> {
         let Some(bytes) = bytes else {
-            return Ok(Converted {
-                schema: None,
-                present: false,
-            });
+            return Ok(Converted::NULL);
         };
         let Some((&[MAGIC, a, b, c, d], value)) = bytes.split_first_chunk() else {
             return Err(ConvertError(
@@ -104,10 +113,9 @@ impl Converter for TypedConverter {
             NO_SCHEMA => None,
             id => Some(self.schema(id)?),
         };
-        out.extend_from_slice(value);
         Ok(Converted {
             schema,
-            present: true,
+            value: Some(Encoded::Whole(value)),
         })
     }
 }
@@ -154,31 +162,36 @@ mod tests {
         Value::Struct(vec![Value::Int32(7)])
             .encode(Some(&row), &mut value)
             .unwrap();
-        let mut record = Vec::new();
+        let mut record;
         {
             let (broker, store) = store(&folder).await;
             let mut converter = TypedConverter::new(store);
             converter.prepare(&[number.clone(), row.clone()]).await.unwrap();
-            assert!(converter.to_topic(Some(&row), Some(&value), &mut record).unwrap());
+            record = Vec::new();
+            converter
+                .to_topic(Some(&row), Some(&value), &mut record)
+                .unwrap()
+                .unwrap();
             assert_eq!(record[..5], [0, 0, 0, 0, 1]);
-            assert!(
-                !converter.to_topic(Some(&row), None, &mut record).unwrap(),
-                "a tombstone"
-            );
+            assert!(converter.knows(&row) && !converter.knows(&Arc::new(Schema::clone(&row))));
+            let tombstone = converter
+                .to_topic(Some(&row), None, &mut Vec::new())
+                .unwrap()
+                .is_none();
+            assert!(tombstone);
             broker.close().await;
         }
         let (_broker, store) = store(&folder).await;
         assert_eq!(store.number(&row).await.unwrap(), 1, "known already");
         let mut converter = TypedConverter::new(store);
         for _ in 0..2 {
-            let mut out = Vec::new();
-            let read = converter.to_frame(Some(&record), &mut out).unwrap();
-            assert_eq!(
-                (out, read.schema, read.present),
-                (value.clone(), Some(row.clone()), true)
-            );
+            let mut scratch = Vec::new();
+            let read = converter.to_frame(Some(&record), &mut scratch).unwrap();
+            assert_eq!(read.value, Some(Encoded::Whole(&value)));
+            assert_eq!(read.schema, Some(row.clone()));
         }
-        assert!(!converter.to_frame(None, &mut Vec::new()).unwrap().present);
+        let mut scratch = Vec::new();
+        assert!(converter.to_frame(None, &mut scratch).unwrap().value.is_none());
     }
 
     #[tokio::test]
@@ -204,18 +217,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (_broker, store) = store(&folder).await;
         let mut converter = TypedConverter::new(store);
-        let (mut value, mut record, mut out) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut value, mut record, mut scratch) = (Vec::new(), Vec::new(), Vec::new());
         Value::Array(vec![Value::Bool(true)])
             .encode(None, &mut value)
             .unwrap();
-        assert!(converter.to_topic(None, Some(&value), &mut record).unwrap());
-        assert!(
-            converter
-                .to_frame(Some(&record), &mut out)
-                .unwrap()
-                .schema
-                .is_none()
-        );
-        assert_eq!(out, value);
+        converter
+            .to_topic(None, Some(&value), &mut record)
+            .unwrap()
+            .unwrap();
+        let read = converter.to_frame(Some(&record), &mut scratch).unwrap();
+        assert!(read.schema.is_none());
+        assert_eq!(read.value, Some(Encoded::Whole(&value)));
     }
 }

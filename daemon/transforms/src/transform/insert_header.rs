@@ -24,7 +24,7 @@ pub(crate) fn config() -> ConfigDef {
             "value.literal",
             ConfigType::String,
             Importance::High,
-            "The header's value: a number, a boolean, null, a date or time in ISO 8601, or text, which quotes keep text.",
+            "The header's value: a number, a boolean, null, a date or time in ISO 8601, a list or map of these, or text, which quotes keep text.",
         )
 }
 

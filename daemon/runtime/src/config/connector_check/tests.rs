@@ -174,7 +174,7 @@ fn every_fault_of_a_file_at_once_in_the_order_of_its_lines() {
         (4, "tasks.max = \"0\": must be between 1 and 1000"),
         (
             6,
-            "value.converter = \"avro\": must be a converter of this version: json, string, typed",
+            "value.converter = \"avro\": must be a converter of this version: json, string, bytes",
         ),
         (7, "topics: is for sinks, and postgres-source is a source"),
         (8, "transforms: is not available in this version"),
