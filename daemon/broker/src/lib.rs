@@ -114,7 +114,7 @@ pub use group::description::{GroupDescription, GroupLag, GroupState, MemberDescr
 pub use group::group_metadata::ConsumerGroupMetadata;
 pub use group::offset_record::{CommittedOffset, OffsetCommit};
 pub use idempotent_producer::{Appended, IdempotentProducer, PreparedBatch, Sequence};
-pub use metrics::{BrokerMetrics, GroupMetrics, Histogram, Metrics, PartitionMetrics};
+pub use metrics::{BrokerMetrics, GroupMetrics, Histogram, Metrics, PartitionMetrics, TopicMetrics};
 pub use options::{BrokerOptions, TopicConfig};
 pub use partitioner::partition_for_key;
 pub use reader::{Isolation, Reader, Start};

@@ -50,7 +50,7 @@ use crate::log::recovery_budget::RecoveryShare;
 use crate::log::segment::{SegmentName, index_path, log_path};
 use crate::log::transaction_state::{AbortedRanges, BatchInfo, BatchKind, Mark, OpenTransactions};
 use crate::log::visibility::{News, Visibility};
-use crate::metrics::LogCounters;
+use crate::metrics::counters::LogCounters;
 use crate::topic_settings::{Durability, TimestampType, TopicSettings};
 
 /// Unsynced bytes at which a log of open transactions is synced before they commit.

@@ -28,7 +28,7 @@ use crate::log::segment::{self, Scanner, SegmentName, index_path, log_path};
 use crate::log::transaction_state::{AbortedRanges, BatchInfo, BatchKind, Mark, OpenTransactions};
 use crate::log::visibility::Visibility;
 use crate::log::{ActiveSegment, Log, LogId, LogState, Status, SyncState, Visible};
-use crate::metrics::LogCounters;
+use crate::metrics::counters::LogCounters;
 use crate::recovery_report::RecoveryAction;
 use crate::topic_settings::{Durability, TopicSettings};
 

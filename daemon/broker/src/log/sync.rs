@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use parking_lot::MutexGuard;
 use tokio::sync::oneshot;
@@ -242,7 +243,9 @@ impl Log {
     /// Closed segments first: a segment is durable only if those before it are.
     fn run_sync(&self, job: &Job) -> Result<()> {
         for (file, path) in &job.files {
+            let begun = Instant::now();
             file.sync_data().map_err(|e| Error::io("sync", path, e))?;
+            self.counters.synced(begun.elapsed());
         }
         if job.sync_dir {
             sync_dir(self.disk.as_ref(), &self.dir)

@@ -259,6 +259,17 @@ struct Pass<'a> {
     cleaned: &'a mut Cleaned,
 }
 
+/// What stays of some segments.
+#[derive(Default)]
+struct Kept {
+    /// They are not just as they were.
+    changed: bool,
+    /// Records that do not stay.
+    removed: u64,
+    /// From when on the first tombstone may go.
+    tombstones: Option<i64>,
+}
+
 impl Pass<'_> {
     /// Answers the offset up to which the pass came.
     fn run(&mut self, work: &Workload) -> Result<u64> {
@@ -271,10 +282,10 @@ impl Pass<'_> {
             };
             let mut output = Output::create(self.log, name)?;
             let mut sources = vec![*first];
-            let (mut changed, mut tombstones) = (false, None);
+            let mut kept = Kept::default();
             let mut source = first;
             loop {
-                changed |= self.rewrite(source, &keys, &mut output, &mut tombstones)?;
+                self.rewrite(source, &keys, &mut output, &mut kept)?;
                 self.cleaned.read += source.size;
                 let room = self.log.settings().segment_bytes.saturating_sub(output.size());
                 let fits = |next: &&SealedSegment| {
@@ -284,7 +295,7 @@ impl Pass<'_> {
                 sources.push(*next);
                 source = next;
             }
-            if !changed && sources.len() == 1 && tombstones == first.tombstones {
+            if !kept.changed && sources.len() == 1 && kept.tombstones == first.tombstones {
                 continue;
             }
             let size = output.finish(source.next)?;
@@ -299,10 +310,12 @@ impl Pass<'_> {
                     .max()
                     .unwrap_or(NO_TIMESTAMP),
                 closed_ms: source.closed_ms,
-                tombstones,
+                tombstones: kept.tombstones,
             };
             self.log.replace(&sources, new)?;
             self.cleaned.written += size;
+            let before = sources.iter().map(|s| s.size).sum();
+            self.log.counters.compacted(before, size, kept.removed);
         }
         let plain = work
             .segments
@@ -312,6 +325,7 @@ impl Pass<'_> {
             .map_or(0, |s| s.next);
         self.log.note_pass(end, plain)?;
         self.cleaned.passes += 1;
+        self.log.counters.compaction_passed();
         Ok(end)
     }
 
@@ -337,44 +351,48 @@ impl Pass<'_> {
         Ok((keys, work.end()))
     }
 
-    /// Writes what stays of a segment. Answers whether it differs; `tombstones` becomes the time the first may go.
+    /// Writes what stays of a segment.
     fn rewrite(
         &mut self,
         segment: &SealedSegment,
         keys: &KeyOffsets,
         output: &mut Output<'_>,
-        tombstones: &mut Option<i64>,
-    ) -> Result<bool> {
+        kept: &mut Kept,
+    ) -> Result<()> {
         let rules = Rules {
             keys,
             now: self.log.now_ms(),
             delete_retention_ms: self.log.settings().delete_retention_ms,
         };
         let rewriter = &mut self.rewriter;
-        let mut changed = false;
         read(self.log, segment, self.limits.stop, |header, batch| {
             // Empty batches are made again where they are needed.
             if header.count == 0 {
                 return Ok(ControlFlow::Continue(()));
             }
             if !stays(self.log, header) {
-                changed = true;
+                kept.changed = true;
+                kept.removed += u64::from(if header.is_control() { 0 } else { header.count });
                 return Ok(ControlFlow::Continue(()));
             }
             match rewriter.rewrite(header, batch, &rules)? {
-                Rewritten::Gone => changed = true,
+                Rewritten::Gone => {
+                    kept.changed = true;
+                    kept.removed += u64::from(header.count);
+                }
                 Rewritten::Kept {
                     changed: differs,
+                    records,
                     tombstones: until,
                 } => {
-                    changed |= differs;
-                    *tombstones = tombstones.iter().copied().chain(until).min();
+                    kept.changed |= differs;
+                    kept.removed += u64::from(header.count - records);
+                    kept.tombstones = kept.tombstones.into_iter().chain(until).min();
                     output.push(header.base_offset, rewriter.batch())?;
                 }
             }
             Ok(ControlFlow::Continue(()))
-        })?;
-        Ok(changed)
+        })
     }
 }
 

@@ -34,6 +34,8 @@ pub(crate) enum Rewritten {
     Kept {
         /// It is not just as it was.
         changed: bool,
+        /// Its records.
+        records: u32,
         /// Until when its tombstones stay, if it has some.
         tombstones: Option<i64>,
     },
@@ -106,6 +108,7 @@ impl Rewriter {
         put(&mut self.batch, 57, kept.count.to_be_bytes());
         Ok(Rewritten::Kept {
             changed: !whole || note || header.is_transactional(),
+            records: kept.count,
             tombstones: kept.tombstones.then_some(horizon),
         })
     }
@@ -329,6 +332,7 @@ mod tests {
                 .unwrap();
             let kept = Rewritten::Kept {
                 changed: true,
+                records: 4,
                 tombstones: Some(11 * DAY),
             };
             assert_eq!(rewritten, kept, "{codec}");
@@ -352,6 +356,7 @@ mod tests {
                 .unwrap();
             let same = Rewritten::Kept {
                 changed: false,
+                records: 4,
                 tombstones: Some(11 * DAY),
             };
             assert_eq!(again, same);
@@ -360,6 +365,7 @@ mod tests {
             let last = rewriter.rewrite(&after, &once, &rules(&keys, 11 * DAY)).unwrap();
             let kept = Rewritten::Kept {
                 changed: true,
+                records: 3,
                 tombstones: None,
             };
             assert_eq!(last, kept);
@@ -397,6 +403,7 @@ mod tests {
             .unwrap();
         let kept = Rewritten::Kept {
             changed: false,
+            records: 2,
             tombstones: None,
         };
         assert_eq!(rewritten, kept);
