@@ -244,3 +244,46 @@ fn a_rebalance_that_is_called_off_moves_nothing() {
         assert_eq!(group.describe().state, GroupState::Stable, "{assignor}");
     }
 }
+
+/// Everybody polls until nobody has anything to give up.
+fn settle(group: &mut Group, members: &[&str], now: Instant) {
+    for id in members.iter().cycle().take(3 * members.len()) {
+        let told = group.poll(id, now).unwrap().revoke;
+        group.revoked(id, &told, now).unwrap();
+    }
+    for id in members {
+        group.poll(id, now).unwrap();
+    }
+    assert_eq!(group.describe().state, GroupState::Stable);
+}
+
+#[test]
+fn a_static_member_that_has_more_than_others_comes_back_to_all_of_it() {
+    let now = Instant::now();
+    let counts: TopicCounts = [("t".into(), 4)].into();
+    let fixed = |id: &str| Joining {
+        instance_id: Some(id[..1].into()),
+        ..joining(id, &["t"])
+    };
+    let mut group = Group::new("g", now);
+    for (joins, members) in [
+        ("c1", &["c1"][..]),
+        ("b1", &["c1", "b1"]),
+        ("a1", &["c1", "b1", "a1"]),
+    ] {
+        group.join(fixed(joins), &counts, now).unwrap();
+        settle(&mut group, members, now);
+    }
+    let owned = |group: &Group, id: &str| {
+        let members = group.describe().members.into_iter();
+        members
+            .filter(|m| m.member_id.starts_with(id))
+            .flat_map(|m| m.assignment)
+            .collect::<BTreeSet<_>>()
+    };
+    let had = ["a", "b", "c"].map(|id| owned(&group, id));
+    assert_eq!(had.each_ref().map(BTreeSet::len), [1, 1, 2]);
+    group.join(fixed("c2"), &counts, now).unwrap();
+    settle(&mut group, &["a1", "b1", "c2"], now);
+    assert_eq!(["a", "b", "c"].map(|id| owned(&group, id)), had);
+}
