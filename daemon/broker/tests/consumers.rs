@@ -10,8 +10,8 @@ use std::time::Duration;
 use support::group::{broker_with, earliest, member, part, values};
 use support::{batch, options};
 use tidewater_broker::{
-    AutoOffsetReset, BatchBuilder, Broker, Compression, ConsumerOptions, Error, ManualClock, OffsetReset,
-    Start, TopicConfig,
+    AutoOffsetReset, BatchBuilder, Broker, Compression, ConsumerEvent, ConsumerOptions, Error, ManualClock,
+    OffsetReset, Start, TopicConfig,
 };
 
 #[tokio::test]
@@ -180,7 +180,7 @@ async fn what_was_taken_away_does_not_hold_up_the_commit_of_the_rest() {
         auto_commit_interval: Some(Duration::from_hours(1)),
         ..earliest("g")
     };
-    let mut consumer = member(&broker, auto, &["t", "u"]);
+    let mut consumer = member(&broker, auto.clone(), &["t", "u"]);
     for topic in ["t", "u"] {
         broker.append(topic, 0, batch(&[topic])).await.unwrap();
         assert_eq!(values(&mut consumer).await, [topic]);
@@ -188,4 +188,39 @@ async fn what_was_taken_away_does_not_hold_up_the_commit_of_the_rest() {
     broker.delete_topic("t").await.unwrap();
     consumer.close().await.unwrap();
     assert_eq!(broker.group_offsets("g"), [(("u".to_owned(), 0), 1)].into());
+
+    // Nor is committed what did not move.
+    let before = broker.committed_offsets("g");
+    let mut again = member(&broker, auto, &["u"]);
+    let waited = tokio::time::timeout(Duration::from_millis(20), again.poll(1)).await;
+    assert!(waited.is_err() && again.position(&part("u", 0)) == Some(1));
+    again.close().await.unwrap();
+    assert_eq!(broker.committed_offsets("g"), before);
+}
+
+#[tokio::test]
+async fn what_was_given_is_committed_before_its_partition_goes() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = broker_with(&dir, 2).await;
+    for p in 0..2 {
+        broker.append("t", p, batch(&["a", "b"])).await.unwrap();
+    }
+    let auto = ConsumerOptions {
+        auto_commit_interval: Some(Duration::from_hours(1)),
+        ..earliest("g")
+    };
+    let mut first = member(&broker, auto.clone(), &["t"]);
+    for _ in 0..2 {
+        assert_eq!(values(&mut first).await, ["a", "b"]);
+    }
+    let mut second = member(&broker, auto, &["t"]);
+    let ConsumerEvent::Revoked(revoked) = first.poll_event(1).await.unwrap() else {
+        panic!("not revoked");
+    };
+    let place = ("t".to_owned(), revoked.first().unwrap().partition);
+    assert_eq!(broker.group_offsets("g"), [(place.clone(), 2)].into());
+    broker.append("t", place.1, batch(&["c"])).await.unwrap();
+    let held = tokio::spawn(async move { first.poll(1).await.map(drop) });
+    assert_eq!(values(&mut second).await, ["c"]);
+    held.abort();
 }

@@ -88,6 +88,33 @@ async fn the_commit_with_the_highest_record_holds() {
 }
 
 #[tokio::test]
+async fn offsets_of_aborted_transactions_are_none_also_after_reopening() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = broker_with_records(options(&dir)).await;
+    broker.commit_group_offsets("g", &[("t", 0, 1)]).await.unwrap();
+    let producer = broker.producer("p").await.unwrap();
+    let left = broker.producer("left").await.unwrap();
+    let mut aborted = producer.begin().unwrap();
+    aborted
+        .commit_group_offsets("g", &[("t", 0, 3), ("t", 1, 3)])
+        .await
+        .unwrap();
+    aborted.abort().await.unwrap();
+    let mut open = left.begin().unwrap();
+    open.commit_group_offsets("h", &[("t", 0, 3)]).await.unwrap();
+    // Makes what is before durable, too.
+    broker.commit_group_offsets("i", &[("t", 0, 1)]).await.unwrap();
+    let expected = [(place("t", 0), 1)].into();
+    assert_eq!(broker.group_offsets("g"), expected);
+    assert!(broker.group_offsets("h").is_empty());
+    broker.close().await.unwrap();
+    drop((producer, left, open, broker));
+    let broker = Broker::open(options(&dir)).unwrap();
+    assert_eq!(broker.group_offsets("g"), expected);
+    assert_eq!(broker.groups(), ["g", "i"]);
+}
+
+#[tokio::test]
 async fn offsets_are_reset_within_the_log() {
     let dir = tempfile::tempdir().unwrap();
     let broker = broker_with_records(options(&dir)).await;

@@ -23,6 +23,8 @@ mod commit;
 pub(crate) mod event;
 pub(crate) mod options;
 mod position;
+#[cfg(test)]
+mod tests;
 
 use event::{ConsumerEvent, ConsumerRecords};
 use options::ConsumerOptions;
