@@ -1,5 +1,6 @@
 //! The table of all settings: names, what is allowed, how each is read and shown.
 
+use crate::batch::header::MAX_BATCH_BYTES;
 use crate::error::{Error, Result};
 use crate::options::MAX_SEGMENT_BYTES;
 use crate::topic_settings::TopicSettings;
