@@ -1,4 +1,4 @@
-//! What the broker counts, as a snapshot: [`Broker::metrics`].
+//! What the broker counts, as a snapshot: [`Broker::metrics`](crate::Broker::metrics).
 //!
 //! Names and units are Prometheus': counters only grow while the broker is open, sizes are in bytes, times in seconds.
 //! Counting is a relaxed addition; a snapshot looks at each partition under its lock, for less than a microsecond.
