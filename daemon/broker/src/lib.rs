@@ -123,7 +123,7 @@ pub use recovery_report::{PartitionRecovery, RecoveryAction, RecoveryReport};
 pub use topic::{GROUP_OFFSETS_TOPIC, TopicInfo};
 pub use topic_catalog::TopicDescription;
 pub use topic_partition::TopicPartition;
-pub use topic_settings::{Durability, Setting, SettingSource};
+pub use topic_settings::{Durability, Setting, SettingSource, check_topic_setting};
 pub use transaction::commit::{Committed, CommittedPartition};
 pub use transaction::description::{TransactionInfo, TransactionState};
 pub use transaction::producer::{Producer, ProducerOptions, Transaction};

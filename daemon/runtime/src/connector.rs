@@ -21,7 +21,7 @@ use crate::error::{Error, Result};
 use crate::ledger::Ledger;
 use crate::offsets::OffsetStore;
 use crate::record_decoder::RecordDecoder;
-use crate::record_encoder::{NewTopic, RecordEncoder};
+use crate::record_encoder::RecordEncoder;
 use crate::retry::Retry;
 use crate::schema_store::SchemaStore;
 use crate::sink_task::{SinkTask, Subscription};
@@ -250,11 +250,7 @@ impl Connector {
                     broker: self.shared.broker.clone(),
                     offsets: self.shared.offsets.clone(),
                     ledger,
-                    encoder: RecordEncoder::new(
-                        self.converters()?,
-                        self.config.compression,
-                        self.new_topic(),
-                    ),
+                    encoder: RecordEncoder::new(self.converters()?, self.config.encoder.clone()),
                     retry: self.retry(),
                 };
                 let life = async {
@@ -340,13 +336,6 @@ impl Connector {
             value: create("value.converter", &self.config.value_converter)?,
             header: create("header.converter", &self.config.header_converter)?,
         })
-    }
-
-    fn new_topic(&self) -> NewTopic {
-        NewTopic {
-            partitions: self.config.new_topic_partitions,
-            settings: self.config.new_topic_settings.clone(),
-        }
     }
 
     fn retry(&self) -> Retry {

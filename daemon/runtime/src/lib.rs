@@ -8,6 +8,7 @@
 //! - [`source_task`]: plugin `poll` → [`record_encoder`] → one transaction of records and positions → plugin `commit`;
 //! - [`broker`]: the log as the runtime knows it, a trait; [`embedded`] is the log in this process;
 //! - [`sink_task`]: committed batches → [`record_decoder`] → plugin `put` → offsets; [`start_offset`]: where it begins;
+//! - [`partitioner`], [`topic_rules`]: where a source's record goes, and what its topic is created with;
 //! - [`converter`]: between typed values and the bytes of topics, for both ways; [`record_fault`]: a record that has no way;
 //! - [`offsets`], [`status`], [`schema_store`]: state kept in topics, in Kafka Connect's own record formats;
 //! - [`ledger`]: what became of every record; [`retry`], [`backoff`]: trying again, and when.
@@ -21,6 +22,7 @@ pub mod embedded;
 pub mod error;
 pub mod ledger;
 pub mod offsets;
+pub mod partitioner;
 pub mod record_decoder;
 pub mod record_encoder;
 pub mod record_fault;
@@ -31,6 +33,7 @@ pub mod source_task;
 pub mod start_offset;
 pub mod state_topic;
 pub mod status;
+pub mod topic_rules;
 pub mod worker;
 
 pub use error::{Error, Result};

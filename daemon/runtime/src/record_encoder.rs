@@ -10,40 +10,44 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
-use tidewater_broker::{BatchBuilder, Compression, partition_for_key};
+use tidewater_broker::{BatchBuilder, Compression};
 use tidewater_plugin_api::{Frame, Record, SchemaRef, TopicPartition};
 use tidewater_transforms::{self as transforms, Datum};
 
 use crate::broker::{Broker, PartitionBatch, is_internal};
 use crate::converter::Converters;
 use crate::error::{Error, Result};
+use crate::partitioner::{Partitioner, Partitioning, Side};
 use crate::record_fault::{Part, RecordFault};
 use crate::state_topic::unix_millis;
+use crate::topic_rules::TopicRules;
 
-/// Bytes at which a batch for one partition is closed and the next begun.
-const BATCH_BYTES: usize = 512 << 10;
-
-/// What a topic that is not there yet is created with.
+/// How records are gathered and where they go.
 #[derive(Clone, Debug)]
-pub struct NewTopic {
-    /// The number of partitions.
-    pub partitions: u32,
-    /// Settings under Kafka's names.
-    pub settings: BTreeMap<String, String>,
+pub struct EncoderOptions {
+    /// How batches are compressed.
+    pub compression: Compression,
+    /// Bytes at which a batch for one partition is closed and the next begun.
+    pub batch_bytes: usize,
+    /// How partitions are picked.
+    pub partitioning: Partitioning,
+    /// What topics that are not there are created with.
+    pub topics: TopicRules,
 }
+
+/// Bytes of a batch where a configuration does not say.
+pub const BATCH_BYTES: usize = 512 << 10;
 
 /// Turns records into batches of bytes for partitions.
 pub struct RecordEncoder {
     converters: Converters,
-    compression: Compression,
-    new_topic: NewTopic,
+    options: EncoderOptions,
     /// Topics met so far; batches know them by their place here.
     topics: Vec<Topic>,
     places: HashMap<Arc<str>, usize>,
     /// The places of the topics of the frame that was prepared last, by their place in it.
     of_frame: Vec<usize>,
-    /// Where records without a key go: one partition until the next frame or record is prepared, then the next.
-    keyless: u32,
+    partitioner: Partitioner,
     /// For records without a timestamp.
     now: i64,
     scratch: Scratch,
@@ -52,6 +56,8 @@ pub struct RecordEncoder {
 struct Topic {
     name: Arc<str>,
     partitions: u32,
+    /// Records pushed for it.
+    records: u64,
 }
 
 /// Buffers that are used again and again.
@@ -76,6 +82,15 @@ struct Parts<'r> {
 struct Encoded<'r> {
     schema: Option<&'r SchemaRef>,
     bytes: Option<Cow<'r, [u8]>>,
+}
+
+impl Encoded<'_> {
+    fn side(&self) -> Side<'_> {
+        Side {
+            schema: self.schema,
+            bytes: self.bytes.as_deref(),
+        }
+    }
 }
 
 impl<'r> Encoded<'r> {
@@ -103,15 +118,14 @@ struct HeaderParts<'r> {
 
 impl RecordEncoder {
     /// An encoder with these converters.
-    pub fn new(converters: Converters, compression: Compression, new_topic: NewTopic) -> Self {
+    pub fn new(converters: Converters, options: EncoderOptions) -> Self {
         Self {
             converters,
-            compression,
-            new_topic,
+            partitioner: Partitioner::new(options.partitioning.clone()),
+            options,
             topics: Vec::new(),
             places: HashMap::new(),
             of_frame: Vec::new(),
-            keyless: 0,
             now: unix_millis(),
             scratch: Scratch::default(),
         }
@@ -166,7 +180,7 @@ impl RecordEncoder {
     /// Says that what is pushed from now on was polled later: records without a key go to another partition, and those
     /// without a timestamp get the time of now. A frame that is prepared begins by itself.
     pub fn begin(&mut self) {
-        self.keyless = self.keyless.wrapping_add(1);
+        self.partitioner.next_poll();
         self.now = unix_millis();
     }
 
@@ -179,12 +193,21 @@ impl RecordEncoder {
                 "a source may not write to {topic}, which keeps the worker's own state; give its records another topic"
             )));
         }
-        let NewTopic { partitions, settings } = &self.new_topic;
-        let made = broker.ensure_topic(topic, *partitions, settings).await?;
+        let made = match (broker.topic(topic), self.options.topics.of(topic)) {
+            (Some(there), _) => there,
+            (None, Some(new)) => broker.ensure_topic(topic, new.partitions, &new.settings).await?,
+            (None, None) => {
+                return Err(Error::State(format!(
+                    "topic {topic} is not there, and the worker lets connectors create none; create it, or set \
+                     topic.creation.enable=true in the worker's file"
+                )));
+            }
+        };
         let place = self.topics.len();
         self.topics.push(Topic {
             name: topic.clone(),
             partitions: made.partitions,
+            records: 0,
         });
         self.places.insert(topic.clone(), place);
         Ok(place)
@@ -262,10 +285,10 @@ impl RecordEncoder {
             class: Some(key_class),
             source,
         })?;
-        let topic = &self.topics[parts.place];
-        let partition = match (parts.partition, key) {
-            (Some(stated), _) if stated < topic.partitions => stated,
-            (Some(stated), _) => {
+        let topic = &mut self.topics[parts.place];
+        let partition = match parts.partition {
+            Some(stated) if stated < topic.partitions => stated,
+            Some(stated) => {
                 let fault = format!(
                     "a record names partition {stated} of topic {}, which has {}; set topic.creation.default.partitions \
                      before the topic is created",
@@ -273,8 +296,11 @@ impl RecordEncoder {
                 );
                 return Err(RecordFault::found(Part::Partition, fault));
             }
-            (None, Some(key)) => partition_for_key(key, topic.partitions),
-            (None, None) => self.keyless % topic.partitions,
+            None => {
+                let sides = (parts.key.side(), parts.value.side());
+                let picked = self.partitioner.pick(key, sides, topic.records, topic.partitions);
+                picked.map_err(|fault| RecordFault::found(Part::Partition, fault))?
+            }
         };
         let value_class = value.class();
         let value = value.to_topic(parts.value.schema, parts.value.bytes.as_deref(), value_scratch);
@@ -309,13 +335,14 @@ impl RecordEncoder {
         let builder = batches
             .open
             .entry((parts.place, partition))
-            .or_insert_with(|| BatchBuilder::new(self.compression));
+            .or_insert_with(|| BatchBuilder::new(self.options.compression));
         let before = if builder.is_empty() { 0 } else { builder.bytes() };
         builder.push(parts.timestamp.unwrap_or(self.now), key, value, &headers);
         batches.bytes += builder.bytes() - before;
         batches.records += 1;
-        if builder.bytes() >= BATCH_BYTES {
-            let full = std::mem::replace(builder, BatchBuilder::new(self.compression));
+        topic.records += 1;
+        if builder.bytes() >= self.options.batch_bytes {
+            let full = std::mem::replace(builder, BatchBuilder::new(self.options.compression));
             batches.full.push(partition_batch(topic, partition, full));
         }
         Ok(())

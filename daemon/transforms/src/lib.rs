@@ -93,7 +93,7 @@ mod java_regex;
 mod literal;
 mod nearest;
 mod number_text;
-mod path;
+pub mod path;
 mod plan_cache;
 #[allow(clippy::unnecessary_wraps)] // the table of classes takes one form of `build`
 pub mod predicate;

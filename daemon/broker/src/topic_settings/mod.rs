@@ -154,6 +154,15 @@ impl TopicSettings {
     }
 }
 
+/// Whether a topic may have this value of this setting, so that a configuration can be refused before there is a topic.
+///
+/// # Errors
+/// [`Error::InvalidOption`], which says what is allowed; [`Error::UnknownSetting`], which names what is near.
+pub fn check_topic_setting(name: &str, value: &str) -> Result<()> {
+    let mut settings = TopicSettings::of_broker(&BrokerOptions::new(""))?;
+    settings.take(&BTreeMap::from([(name.to_owned(), value.to_owned())]))
+}
+
 /// All settings of a topic as they are in force, by name.
 ///
 /// # Errors

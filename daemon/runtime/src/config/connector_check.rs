@@ -3,18 +3,23 @@
 use std::time::Duration;
 
 use tidewater_plugin_api::config_def::ConfigType;
-use tidewater_plugin_api::{ConfigDef, ConfigProblem, ConnectorKind, ConnectorSpec};
+use tidewater_plugin_api::{ConfigDef, ConfigMap, ConfigProblem, ConnectorKind, ConnectorSpec};
 
 use super::connector_config::{ConnectorConfig, ConverterConfig, spelling};
 use super::connector_file::ConnectorFile;
 use super::connector_keys::{self, Absent};
 use super::nearest::{nearest, suggestion};
+use super::overrides;
 use super::problem::{Problem, Severity};
 use super::provider::{Providers, Resolved};
 use super::redactor::Redactor;
+use super::topic_creation;
 use super::worker_config::WorkerConfig;
+use crate::partitioner::{Partitioning, RecordField};
+use crate::record_encoder::{BATCH_BYTES, EncoderOptions};
 use crate::sink_task::Topics;
 use crate::start_offset::OffsetReset;
+use crate::topic_rules::TopicRules;
 
 /// What the check of a file gives.
 #[derive(Debug)]
@@ -82,12 +87,22 @@ impl Checker<'_> {
                 .trim()
         };
         let number = |name: &str| text(name).parse().unwrap_or(0);
-        let settings = ["segment.bytes", "index.interval.bytes"]
-            .into_iter()
-            .filter_map(|name| {
-                let value = values.get(&format!("topic.creation.default.{name}"))?;
-                Some((name.to_owned(), value.trim().to_owned()))
-            });
+        let (rules, _told_before) = topic_creation::read(values);
+        let encoder = EncoderOptions {
+            compression: text("producer.override.compression.type")
+                .to_ascii_lowercase()
+                .parse()
+                .unwrap_or_default(),
+            batch_bytes: match number("producer.override.batch.size") {
+                0 => BATCH_BYTES, // a sink, which has no such key
+                bytes => bytes as usize,
+            },
+            partitioning: partitioning(values).unwrap_or_default(),
+            topics: TopicRules {
+                enabled: self.worker.topic_creation,
+                ..rules
+            },
+        };
         ConnectorConfig {
             name: check.file.name.clone(),
             class: spec.class.clone(),
@@ -99,12 +114,7 @@ impl Checker<'_> {
             topics,
             max_poll_records: number("consumer.override.max.poll.records") as usize,
             offset_reset: OffsetReset::named(text("consumer.override.auto.offset.reset")),
-            compression: text("producer.override.compression.type")
-                .to_ascii_lowercase()
-                .parse()
-                .unwrap_or_default(),
-            new_topic_partitions: number("topic.creation.default.partitions").max(1) as u32,
-            new_topic_settings: settings.collect(),
+            encoder,
             retry_delay_max: Duration::from_millis(number("errors.retry.delay.max.ms")),
             raw: check.file.config.clone(),
             resolved: values.clone(),
@@ -136,8 +146,11 @@ impl<'a> Check<'a> {
             None => connector_keys::common(),
         };
         let of_class = self.spec.and_then(|spec| spec.config.find(key));
-        let def = of_class.or_else(|| of_all().find(key))?;
         let value = self.file.config.get(key)?;
+        if key.starts_with(topic_creation::PREFIX) {
+            return Some(value.clone());
+        }
+        let def = of_class.or_else(|| of_all().find(key))?;
         let secret = def.ty == ConfigType::Password && !is_reference(value);
         Some(if secret { "[hidden]".into() } else { value.clone() })
     }
@@ -235,7 +248,10 @@ impl<'a> Check<'a> {
         self.converters();
         self.unknown_keys(spec, framework);
         self.exactly_once(spec);
-        self.replication();
+        if spec.kind == ConnectorKind::Source {
+            self.topic_creation();
+            self.partitioning();
+        }
         match spec.kind {
             ConnectorKind::Source => Some(Topics::Named(Vec::new())),
             ConnectorKind::Sink => self.topics(),
@@ -281,13 +297,23 @@ impl<'a> Check<'a> {
                     .prefixes
                     .iter()
                     .any(|prefix| name.starts_with(prefix.as_str()));
-            if of_class || framework.find(name).is_some() {
+            let created = spec.kind == ConnectorKind::Source && name.starts_with(topic_creation::PREFIX);
+            if of_class || created || framework.find(name).is_some() {
                 continue;
             }
             if self.of_the_other_kind(spec, name) {
                 continue;
             }
-            match connector_keys::absent(name, self.resolved.values.get(name).unwrap_or(value)) {
+            let value = self.resolved.values.get(name).unwrap_or(value);
+            let stand = match overrides::stand(name, value) {
+                Some(Err(why)) => {
+                    self.add(Severity::Error, name, why);
+                    continue;
+                }
+                Some(Ok(stand)) => Some(stand),
+                None => connector_keys::absent(name, value),
+            };
+            match stand {
                 Some(Absent::Harmless) => {}
                 Some(Absent::NoEffect(why)) => self.add(Severity::Warning, name, why),
                 Some(Absent::Refused) => self.add(Severity::Error, name, connector_keys::instead_of(name)),
@@ -321,7 +347,8 @@ impl<'a> Check<'a> {
             ConnectorKind::Source => ("source", "sinks", ConnectorKind::Sink),
             ConnectorKind::Sink => ("sink", "sources", ConnectorKind::Source),
         };
-        if connector_keys::keys(other_kind).find(name).is_none() {
+        let of_family = other_kind == ConnectorKind::Source && name.starts_with(topic_creation::PREFIX);
+        if !of_family && connector_keys::keys(other_kind).find(name).is_none() {
             return false;
         }
         self.add(
@@ -348,19 +375,27 @@ impl<'a> Check<'a> {
         }
     }
 
-    fn replication(&mut self) {
-        const KEY: &str = "topic.creation.default.replication.factor";
-        let copies = self
-            .resolved
-            .values
-            .get(KEY)
-            .and_then(|value| value.trim().parse::<i32>().ok());
-        if copies.is_some_and(|copies| copies > 1) {
-            self.add(
-                Severity::Warning,
-                KEY,
-                "has no effect: the embedded log keeps one copy",
-            );
+    /// The rules by which topics are created.
+    fn topic_creation(&mut self) {
+        let (_, findings) = topic_creation::read(&self.resolved.values);
+        for finding in findings {
+            let told = self
+                .problems
+                .iter()
+                .any(|problem| problem.is_error() && problem.key.as_deref() == Some(finding.key.as_str()));
+            // What a reference did not give, and what is no number, is reported already.
+            if !self.resolved.unresolved.contains(&finding.key) && !told {
+                self.add(finding.severity, &finding.key, finding.message);
+            }
+        }
+    }
+
+    fn partitioning(&mut self) {
+        if self.resolved.unresolved.contains(FIELDS) {
+            return;
+        }
+        if let Err(fault) = partitioning(&self.resolved.values) {
+            self.add(Severity::Error, FIELDS, fault);
         }
     }
 
@@ -432,6 +467,38 @@ impl<'a> Check<'a> {
         }
         redactor
     }
+}
+
+const FIELDS: &str = "partitioner.fields";
+
+/// How partitions are picked; the error is of `partitioner.fields`.
+fn partitioning(values: &ConfigMap) -> Result<Partitioning, String> {
+    let given = |key: &str| {
+        values
+            .get(key)
+            .map(|value| value.trim())
+            .filter(|value| !value.is_empty())
+    };
+    let class = given("producer.override.partitioner.class");
+    let named = class.and_then(Partitioning::named).unwrap_or_default();
+    let ignore_keys = given("producer.override.partitioner.ignore.keys")
+        .is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    let Some(fields) = given(FIELDS) else {
+        return Ok(match named {
+            Partitioning::Key if ignore_keys => Partitioning::Sticky,
+            named => named,
+        });
+    };
+    if named != Partitioning::Key || ignore_keys {
+        return Err(
+            "is given beside producer.override.partitioner.*, which decides otherwise; keep one of the two"
+                .into(),
+        );
+    }
+    let fields = fields.split(',').map(str::trim).filter(|field| !field.is_empty());
+    Ok(Partitioning::Fields(
+        fields.map(RecordField::parse).collect::<Result<_, _>>()?,
+    ))
 }
 
 /// Whether `value` as written is a reference and nothing else, so that showing it tells no secret.

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use tidewater_broker::Compression;
 use tidewater_plugin_api::config_def::ConfigType;
 use tidewater_plugin_api::{ConfigKey, ConfigMap, ConfigProblem, ConnectorKind, ConnectorSpec};
 
@@ -14,6 +13,7 @@ use super::nearest::suggestion;
 use super::problem::{Problem, Severity};
 use super::redactor::Redactor;
 use crate::converter::{Role, class};
+use crate::record_encoder::EncoderOptions;
 use crate::sink_task::Topics;
 use crate::start_offset::OffsetReset;
 
@@ -40,12 +40,8 @@ pub struct ConnectorConfig {
     pub max_poll_records: usize,
     /// Sinks: where to begin without an offset.
     pub offset_reset: OffsetReset,
-    /// Sources: how batches are compressed.
-    pub compression: Compression,
-    /// Sources: the partitions of a topic that the connector creates.
-    pub new_topic_partitions: u32,
-    /// Sources: the settings of a topic that the connector creates, under Kafka's names.
-    pub new_topic_settings: BTreeMap<String, String>,
+    /// Sources: how records are gathered, where they go, and what their topics are created with.
+    pub encoder: EncoderOptions,
     /// The longest pause before a retry or restart.
     pub retry_delay_max: Duration,
     /// The keys as written, references to secrets unresolved: what may be shown and kept, unless

@@ -6,6 +6,7 @@ use tidewater_plugin_api::config_def::ConfigType;
 use tidewater_plugin_api::{ConfigDef, ConnectorKind, Importance, Validator};
 
 use crate::converter::{Role, class};
+use crate::partitioner::Partitioning;
 
 /// The keys of every connector of `kind`, besides those of its class.
 pub fn keys(kind: ConnectorKind) -> &'static ConfigDef {
@@ -134,12 +135,9 @@ fn of_source(def: ConfigDef) -> ConfigDef {
         ConfigType::Int,
         "1",
         Importance::Medium,
-        "Partitions of a topic that this connector creates.",
+        "Partitions of a topic that this connector creates; topic.creation.default.NAME gives it the setting NAME, such as \
+         retention.ms.",
     )
-    .validate(Validator::Range {
-        min: Some(1),
-        max: Some(10_000),
-    })
     .nullable(
         "topic.creation.default.replication.factor",
         ConfigType::Int,
@@ -147,22 +145,44 @@ fn of_source(def: ConfigDef) -> ConfigDef {
         "Taken for compatibility; the embedded log keeps one copy.",
     )
     .nullable(
-        "topic.creation.default.segment.bytes",
-        ConfigType::Long,
+        "topic.creation.groups",
+        ConfigType::List,
         Importance::Low,
-        "Size of a segment of a topic that this connector creates, in bytes.",
+        "Groups of topics that are created differently; each has topic.creation.GROUP.include, a list of regular expressions \
+         for whole names, and may have .exclude, .partitions and settings of topics.",
+    )
+    .nullable(
+        "partitioner.fields",
+        ConfigType::List,
+        Importance::Medium,
+        "Fields whose text decides the partition, instead of the key: key.id, value.customer.id; backticks keep the dots of a \
+         name together.",
+    )
+    .nullable(
+        "producer.override.partitioner.class",
+        ConfigType::Class,
+        Importance::Low,
+        "How partitions are picked: default (by the key, as Kafka's producer does), round-robin or sticky, or Kafka's class.",
+    )
+    .one_of(&Partitioning::names().collect::<Vec<_>>())
+    .optional(
+        "producer.override.partitioner.ignore.keys",
+        ConfigType::Boolean,
+        "false",
+        Importance::Low,
+        "With true, the default partitioner does not look at keys.",
+    )
+    .optional(
+        "producer.override.batch.size",
+        ConfigType::Int,
+        "524288",
+        Importance::Low,
+        "Bytes at which a batch for one partition is closed, before compression (Kafka's default is 16384).",
     )
     .validate(Validator::Range {
-        min: Some(1),
-        max: Some(2 << 30),
+        min: Some(1024),
+        max: Some(16 << 20),
     })
-    .nullable(
-        "topic.creation.default.index.interval.bytes",
-        ConfigType::Long,
-        Importance::Low,
-        "Bytes between two entries of the offset index of a topic that this connector creates.",
-    )
-    .validate(at_least(1))
     .optional(
         "producer.override.compression.type",
         ConfigType::String,
@@ -214,7 +234,7 @@ fn of_sink(def: ConfigDef) -> ConfigDef {
 
 /// Keys of Kafka Connect that this version does not have, and the values that ask for nothing. A key that ends in a dot
 /// stands for all that begin with it. A configuration that uses one is refused: what it asks for would not happen.
-const ABSENT: [(&str, &[&str]); 18] = [
+const ABSENT: [(&str, &[&str]); 16] = [
     ("transforms", &[""]),
     ("transforms.", &[]),
     ("predicates", &[""]),
@@ -224,8 +244,6 @@ const ABSENT: [(&str, &[&str]); 18] = [
     ("errors.log.include.messages", &["false"]),
     ("errors.deadletterqueue.topic.name", &[""]),
     ("errors.deadletterqueue.", &[]),
-    ("topic.creation.groups", &[""]),
-    ("topic.creation.", &[]),
     ("transaction.boundary", &["poll"]),
     ("transaction.boundary.interval.ms", &[]),
     ("offsets.storage.topic", &[]),

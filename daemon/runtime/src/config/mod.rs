@@ -9,6 +9,7 @@
 //! - [`connector_keys`]: the keys of every connector, whatever its class;
 //! - [`connector_check`]: the check of a whole file; [`connector_config`]: its typed result;
 //! - [`worker_config`]: the settings of the worker;
+//! - [`topic_creation`], [`overrides`]: the keys of a connector that come in families;
 //! - [`problem`], [`nearest`]: what is wrong, where, and which name was probably meant.
 
 pub mod connector_check;
@@ -17,9 +18,11 @@ pub mod connector_file;
 pub mod connector_keys;
 pub mod document;
 pub mod nearest;
+pub mod overrides;
 pub mod problem;
 pub mod provider;
 pub mod redactor;
+pub mod topic_creation;
 pub mod worker_config;
 
 pub use connector_check::{Checked, Checker};

@@ -36,6 +36,8 @@ pub struct WorkerConfig {
     pub value_converter: ConverterConfig,
     /// How headers stand in topics, where a connector does not say.
     pub header_converter: ConverterConfig,
+    /// Whether sources may create topics.
+    pub topic_creation: bool,
     /// How often sinks commit their offsets.
     pub offset_flush_interval: Duration,
     /// How long tasks may take to stop.
@@ -130,6 +132,7 @@ impl WorkerConfig {
             key_converter: ConverterConfig::of(map, "key.converter", &json),
             value_converter: ConverterConfig::of(map, "value.converter", &json),
             header_converter: ConverterConfig::of(map, "header.converter", &by_itself("simple")),
+            topic_creation: !text("topic.creation.enable").eq_ignore_ascii_case("false"),
             offset_flush_interval: Duration::from_millis(number("offset.flush.interval.ms")),
             graceful_stop: Duration::from_millis(number("task.shutdown.graceful.timeout.ms")),
             ledger_interval: Duration::from_millis(number("ledger.interval.ms")),
@@ -184,7 +187,14 @@ fn keys() -> ConfigDef {
             def.keys.push(key);
         }
     }
-    def.optional("offset.flush.interval.ms", Long, "5000", Medium, "How often sinks commit their offsets, in milliseconds (Kafka Connect's default is 60000).")
+    def.optional(
+        "topic.creation.enable",
+        Boolean,
+        "true",
+        Medium,
+        "Whether sources create topics that are not there; with false, a source that names one fails.",
+    )
+    .optional("offset.flush.interval.ms", Long, "5000", Medium, "How often sinks commit their offsets, in milliseconds (Kafka Connect's default is 60000).")
         .validate(at_least(1))
         .optional(
             "task.shutdown.graceful.timeout.ms",

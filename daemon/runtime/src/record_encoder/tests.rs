@@ -27,13 +27,15 @@ impl Bench {
             value: Box::new(JsonConverter::new(false)),
             header: Box::new(SimpleHeaderConverter),
         };
-        let new_topic = NewTopic {
-            partitions,
-            settings: BTreeMap::new(),
+        let options = EncoderOptions {
+            compression: Compression::None,
+            batch_bytes: BATCH_BYTES,
+            partitioning: Partitioning::default(),
+            topics: TopicRules::partitions(partitions),
         };
         Self {
             broker: EmbeddedBroker::new(log.clone()),
-            encoder: RecordEncoder::new(converters, Compression::None, new_topic),
+            encoder: RecordEncoder::new(converters, options),
             log,
             _folder: folder,
         }
@@ -254,4 +256,60 @@ async fn the_workers_own_topics_are_not_for_sources() {
     assert!(error.to_string().contains("another topic"), "{error}");
     let fault = bench.encoder.push(&record, &mut Batches::default()).unwrap_err();
     assert_eq!(fault.part, Part::Whole);
+}
+
+#[tokio::test]
+async fn topics_are_created_by_the_rules_or_not_at_all() {
+    let mut bench = Bench::new(1);
+    let rules = &mut bench.encoder.options.topics;
+    rules.groups.push(crate::topic_rules::TopicGroup {
+        include: vec![regex::Regex::new("^wide").unwrap()],
+        exclude: Vec::new(),
+        topic: crate::topic_rules::NewTopic {
+            partitions: 5,
+            settings: [("cleanup.policy".to_owned(), "compact".to_owned())].into(),
+        },
+    });
+    for topic in ["wide.one", "plain"] {
+        let record = transforms::Record::new(topic, Datum::null());
+        bench.encoder.prepare(&record, &bench.broker).await.unwrap();
+    }
+    let wide = bench.log.topic("wide.one").unwrap();
+    assert_eq!(
+        (
+            wide.partitions,
+            wide.settings.get("cleanup.policy").map(String::as_str)
+        ),
+        (5, Some("compact"))
+    );
+    assert_eq!(bench.log.topic("plain").unwrap().partitions, 1);
+
+    bench.encoder.options.topics.enabled = false;
+    let record = transforms::Record::new("another", Datum::null());
+    let error = bench.encoder.prepare(&record, &bench.broker).await.unwrap_err();
+    assert!(
+        error.to_string().contains("topic.creation.enable=true"),
+        "{error}"
+    );
+    bench
+        .broker
+        .ensure_topic("another", 3, &BTreeMap::new())
+        .await
+        .unwrap();
+    bench.encoder.prepare(&record, &bench.broker).await.unwrap();
+}
+
+#[tokio::test]
+async fn batches_close_at_their_size() {
+    let mut bench = Bench::new(1);
+    bench.encoder.options.batch_bytes = 4096;
+    let mut batches = Batches::default();
+    let record = transforms::Record::new("t", Datum::new(None, Value::String("x".repeat(1000))));
+    bench.encoder.prepare(&record, &bench.broker).await.unwrap();
+    for _ in 0..10 {
+        bench.encoder.push(&record, &mut batches).unwrap();
+    }
+    let finished = bench.encoder.finish(batches);
+    let counts: Vec<usize> = finished.iter().map(|batch| batch.records.len()).collect();
+    assert_eq!(counts, [4, 4, 2]);
 }

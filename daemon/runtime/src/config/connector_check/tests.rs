@@ -103,11 +103,15 @@ fn a_source_with_its_defaults() {
         ("my", "postgres-source")
     );
     assert_eq!(
-        (config.kind, config.tasks_max, config.new_topic_partitions),
+        (
+            config.kind,
+            config.tasks_max,
+            config.encoder.topics.default.partitions
+        ),
         (ConnectorKind::Source, 1, 1)
     );
     assert_eq!(config.retry_delay_max, Duration::from_mins(1));
-    assert_eq!(config.compression, Compression::None);
+    assert_eq!(config.encoder.compression, Compression::None);
     assert_eq!(config.raw["database.password"], "${env:PASSWORD}");
     assert_eq!(config.resolved["database.password"], "s3cr3t-of-env");
     assert!(!format!("{config:?}").contains("s3cr3t"));
@@ -124,13 +128,16 @@ fn a_source_with_everything() {
     ));
     assert_eq!(config.problems, []);
     let config = config.config.expect("valid");
-    assert_eq!((config.tasks_max, config.new_topic_partitions), (4, 6));
+    assert_eq!(
+        (config.tasks_max, config.encoder.topics.default.partitions),
+        (4, 6)
+    );
     assert_eq!(config.value_converter.class, "json");
     assert_eq!(config.value_converter.settings["schemas.enable"], "false");
     assert_eq!(config.key_converter.class, "string");
-    assert_eq!(config.compression, Compression::Lz4);
+    assert_eq!(config.encoder.compression, Compression::Lz4);
     assert_eq!(
-        config.new_topic_settings,
+        config.encoder.topics.default.settings,
         [("segment.bytes".to_owned(), "1000".to_owned())].into()
     );
     assert_eq!(config.retry_delay_max, Duration::from_millis(10));
@@ -366,4 +373,101 @@ fn what_a_plugin_finds_is_told_without_secrets() {
         texts[1]
     );
     assert!(texts[2].ends_with("my.properties: no route"), "{}", texts[2]);
+}
+
+#[test]
+fn topics_are_created_by_rules_that_are_checked() {
+    let config = check(&source(
+        "topic.creation.groups=state\ntopic.creation.state.include=.*state\ntopic.creation.state.cleanup.policy=compact\n\
+         topic.creation.default.partitions=4\ntopic.creation.default.retention.ms=1000\n",
+    ))
+    .config
+    .expect("valid");
+    let rules = config.encoder.topics;
+    assert_eq!(rules.of("my-state").map(|new| new.partitions), Some(4));
+    assert_eq!(
+        rules.of("my-state").unwrap().settings["cleanup.policy"],
+        "compact"
+    );
+    assert_eq!(rules.of("other").unwrap().settings["retention.ms"], "1000");
+
+    one_error(
+        &source("topic.creation.default.retention.mss=1\n"),
+        4,
+        "topic.creation.default.retention.mss = \"1\": retention.mss is no setting of a topic; near it are retention.ms,",
+    );
+    one_error(
+        &source("topic.creation.default.partitions=x\n"),
+        4,
+        "must be a 32-bit integer",
+    );
+    one_error(
+        &source("topic.creation.default.partitions=0\n"),
+        4,
+        "from 1 to 10000",
+    );
+    one_error(&source("topic.creation.a.include=x\n"), 4, "does not list");
+    one_error(
+        &sink("topics=a\ntopic.creation.default.retention.ms=1\n"),
+        4,
+        "is for sources",
+    );
+}
+
+#[test]
+fn partitioners_are_named_as_in_kafka_or_by_fields() {
+    let of = |lines: &str| check(&source(lines)).config.expect(lines).encoder.partitioning;
+    assert_eq!(of(""), Partitioning::Key);
+    assert_eq!(
+        of("producer.override.partitioner.class=org.apache.kafka.clients.producer.RoundRobinPartitioner\n"),
+        Partitioning::RoundRobin
+    );
+    assert_eq!(
+        of("producer.override.partitioner.class=sticky\n"),
+        Partitioning::Sticky
+    );
+    assert_eq!(
+        of("producer.override.partitioner.ignore.keys=true\n"),
+        Partitioning::Sticky
+    );
+    let fields = ["key.id", "value.a.`b.c`"].map(|text| RecordField::parse(text).unwrap());
+    assert_eq!(
+        of("partitioner.fields=key.id, value.a.`b.c`\n"),
+        Partitioning::Fields(fields.into())
+    );
+    one_error(&source("partitioner.fields=id\n"), 4, "begins with key or value");
+    one_error(
+        &source("producer.override.partitioner.class=my.Own\n"),
+        4,
+        "must be one of",
+    );
+    one_error(
+        &source("partitioner.fields=key\nproducer.override.partitioner.class=sticky\n"),
+        4,
+        "keep one of the two",
+    );
+}
+
+#[test]
+fn overrides_of_clients_are_met_passed_over_or_refused() {
+    assert_eq!(
+        check(&source(
+            "producer.override.acks=all\nproducer.override.batch.size=65536\n"
+        ))
+        .problems,
+        []
+    );
+    let checked = check(&source("producer.override.linger.ms=5\n"));
+    assert!(checked.config.is_some() && checked.problems[0].to_string().contains("has no effect"));
+    one_error(&source("producer.override.acks=1\n"), 4, "must be all");
+    one_error(
+        &sink("topics=a\nconsumer.override.group.id=x\n"),
+        4,
+        "given by the runtime",
+    );
+    one_error(
+        &sink("topics=a\nconsumer.override.isolation.level=read_uncommitted\n"),
+        4,
+        "must be read_committed",
+    );
 }
