@@ -145,7 +145,9 @@ impl Reader {
     ///
     /// # Errors
     /// [`Error::TopicDeleted`] and [`Error::Closed`] also wake a waiting reader; [`Error::Corrupt`] if what is
-    /// stored is damaged.
+    /// stored is damaged. [`Error::OffsetOutOfRange`] if the position is not kept any more, by retention or by
+    /// [`Broker::delete_records`](crate::Broker::delete_records): [seek](Self::seek) to where the log begins now, which
+    /// the error names.
     pub async fn next(&mut self, max_bytes: usize) -> Result<Fetched> {
         loop {
             if let Some(fetched) = self.fetch(max_bytes).await? {
@@ -238,10 +240,10 @@ impl Reader {
         }
     }
 
-    /// An error while the topic was being deleted comes from that.
+    /// An error while the topic was being deleted, or the position removed, comes from that.
     fn explain<T>(&mut self, result: Result<T>) -> Result<T> {
         if result.is_err() {
-            self.look()?;
+            self.look_ahead()?;
         }
         result
     }
@@ -288,6 +290,7 @@ impl Reader {
         let mut gather = Gather::new(max_bytes, self.position);
         let mut at = 0;
         let mut position = self.position;
+        let mut judged_any = false;
         let (mut records, mut taken) = (0, 0);
         while at < bytes.len() && cursor.expected < plan.limit {
             let header = match BatchHeader::check(&bytes[at..], Some(cursor.expected)) {
@@ -304,6 +307,7 @@ impl Reader {
             let judged = self.isolation == Isolation::ReadCommitted && header.is_transactional();
             let mut wanted = !header.is_control() && header.count > 0;
             if wanted && judged {
+                judged_any = true;
                 let aborted = self.log.aborted.read();
                 if header.base_offset < aborted.plain {
                     self.cursor = None;
@@ -325,6 +329,11 @@ impl Reader {
             cursor.position += header.length as u64;
             cursor.expected = header.next_offset();
             position = cursor.expected;
+        }
+        if judged_any {
+            // Aborted ranges are forgotten once the log begins behind them: where it began by now, what was judged
+            // above may lack them.
+            self.look_ahead()?;
         }
         self.position = position;
         self.cursor = Some(cursor);
