@@ -314,7 +314,7 @@ async fn altered_settings_are_acted_on_at_once() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), wait).await.unwrap();
+    tokio::time::timeout(Duration::from_mins(1), wait).await.unwrap();
     assert_eq!(bed.broker.offsets("t", 0).unwrap().log_start, 7);
     bed.append([NOW + 2 * HOUR_MS; 6]).await;
     assert_eq!(bed.log_start(), 7);
