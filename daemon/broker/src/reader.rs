@@ -453,4 +453,38 @@ mod tests {
         let fetched = reader.try_next(10_000).unwrap().unwrap();
         assert_eq!(fetched.records().next().unwrap().key, Some(&b"stays"[..]));
     }
+
+    /// What was judged with the aborted ranges of one moment is not given once the log begins behind them.
+    #[tokio::test]
+    async fn a_segment_removed_while_it_is_read_shows_nothing_aborted() {
+        let dir = tempfile::tempdir().unwrap();
+        let broker = Broker::open(BrokerOptions::new(dir.path())).unwrap();
+        broker.create_topic("t", TopicConfig::new(1)).await.unwrap();
+        let producer = broker.producer("p").await.unwrap();
+        let mut aborted = producer.begin().unwrap();
+        aborted.append("t", 0, batch("aborted")).await.unwrap();
+        aborted.abort().await.unwrap();
+        broker.append("t", 0, batch("stays")).await.unwrap();
+
+        let log = broker.log("t", 0).unwrap();
+        let mut reader = broker.reader("t", 0, 0, Isolation::ReadCommitted).unwrap();
+        let now = reader.look_ahead().unwrap();
+        reader.cursor = Some(log.locate(0).unwrap());
+        let plan = reader.plan(&now, 10_000).unwrap();
+        let data = read_here(&plan.cursor, plan.len).unwrap();
+        assert_eq!(broker.delete_records("t", 0, 2).await.unwrap(), 2);
+        assert!(log.aborted.read().ranges.is_empty());
+        let stranded = reader.digest(&plan, data, 10_000);
+        assert!(matches!(
+            stranded,
+            Err(Error::OffsetOutOfRange {
+                offset: 0,
+                log_start: 2,
+                ..
+            })
+        ));
+        reader.seek(2).unwrap();
+        let fetched = reader.try_next(10_000).unwrap().unwrap();
+        assert_eq!(fetched.records().next().unwrap().key, Some(&b"stays"[..]));
+    }
 }

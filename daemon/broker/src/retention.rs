@@ -42,3 +42,49 @@ impl Shared {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use crate::clock::{Clock, ManualClock};
+    use crate::{BatchBuilder, Broker, BrokerOptions, Compression, TopicConfig};
+
+    const NOW: i64 = 1_700_000_000_000;
+
+    #[tokio::test]
+    async fn a_round_looks_at_what_is_due_and_no_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::new(NOW));
+        let broker = Broker::open_with_clock(BrokerOptions::new(dir.path()), clock.clone()).unwrap();
+        let settings = [("retention.ms".to_owned(), "3600000".to_owned())].into();
+        let config = TopicConfig {
+            settings,
+            ..TopicConfig::new(20)
+        };
+        broker.create_topic("t", config).await.unwrap();
+        let agenda = &broker.shared.flusher.agenda;
+        let due = || agenda.take_due(clock.monotonic());
+        assert!(due().is_empty(), "all are empty");
+        for partition in 0..7 {
+            for _ in 0..3 {
+                let mut batch = BatchBuilder::new(Compression::None);
+                batch.push(NOW, None, Some(b"value"), &[]);
+                broker.append("t", partition, batch).await.unwrap();
+            }
+        }
+        broker.run_housekeeping_now();
+        clock.advance(Duration::from_hours(1));
+        assert!(due().is_empty(), "none is old enough");
+        clock.advance(Duration::from_millis(1));
+        let found = due();
+        assert_eq!(found.len(), 7, "each once");
+        for (log, at) in found {
+            log.keep(at);
+            assert_eq!(log.now().log_start, 3);
+        }
+        clock.advance(Duration::from_hours(1000));
+        assert!(due().is_empty(), "all are empty again");
+    }
+}

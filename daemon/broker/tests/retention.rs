@@ -7,6 +7,7 @@ mod support;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use support::{copy_dir, drain, options, read};
@@ -572,4 +573,93 @@ async fn a_consumer_that_is_stranded_begins_where_it_was_told_to() {
         };
         assert_eq!(first, expected);
     }
+}
+
+/// What a reader got until the record "end", and where it was told that records are gone: from one offset to another.
+async fn follow(broker: Broker, max_bytes: usize) -> (Vec<(u64, String)>, Vec<(u64, u64)>) {
+    let (mut read, mut skipped) = (Vec::new(), Vec::new());
+    let mut reader = broker
+        .reader("t", 0, Start::Earliest, Isolation::ReadCommitted)
+        .unwrap();
+    loop {
+        match reader.next(max_bytes).await {
+            Ok(fetched) => {
+                let text = |value: Option<&[u8]>| String::from_utf8(value.unwrap().to_vec()).unwrap();
+                read.extend(fetched.records().map(|r| (r.offset, text(r.value))));
+                if read.last().is_some_and(|(_, value)| value == "end") {
+                    return (read, skipped);
+                }
+            }
+            Err(Error::OffsetOutOfRange { mut log_start, .. }) => {
+                let from = reader.position();
+                // It may be gone again until it is sought.
+                while let Err(Error::OffsetOutOfRange { log_start: later, .. }) = reader.seek(log_start) {
+                    log_start = later;
+                }
+                skipped.push((from, reader.position()));
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_reads_while_records_are_written_and_removed_gets_each_or_is_told() {
+    let bed = Bed::new(&[
+        ("retention.bytes", "1500"),
+        ("retention.ms", "-1"),
+        ("durability", "os"),
+    ])
+    .await;
+    let done = Arc::new(AtomicBool::new(false));
+    let (broker, ended) = (bed.broker.clone(), Arc::clone(&done));
+    let keeper = std::thread::spawn(move || {
+        while !ended.load(Ordering::SeqCst) {
+            broker.run_housekeeping_now();
+            std::thread::yield_now();
+        }
+    });
+    let readers = [1, 300, 1 << 20].map(|max_bytes| tokio::spawn(follow(bed.broker.clone(), max_bytes)));
+    let producer = bed.broker.producer("p").await.unwrap();
+    let mut written = Vec::new();
+    for n in 0..600 {
+        let value = format!("{n}");
+        match n % 4 {
+            0 => {
+                let mut aborted = producer.begin().unwrap();
+                aborted.append("t", 0, one(NOW, "aborted")).await.unwrap();
+                aborted.abort().await.unwrap();
+            }
+            1 => {
+                let mut transaction = producer.begin().unwrap();
+                transaction.append("t", 0, one(NOW, &value)).await.unwrap();
+                let committed = transaction.commit().await.unwrap();
+                written.push((committed.partitions[0].base_offset, value));
+            }
+            _ => {
+                let base = bed.broker.append("t", 0, one(NOW, &value)).await.unwrap();
+                written.push((base, value));
+            }
+        }
+        if n % 90 == 89 {
+            let high = bed.broker.offsets("t", 0).unwrap().high_watermark;
+            bed.broker.delete_records("t", 0, high - 5).await.unwrap();
+        }
+    }
+    let end = bed.broker.append("t", 0, one(NOW, "end")).await.unwrap();
+    written.push((end, "end".to_owned()));
+    for reader in readers {
+        let (read, skipped) = reader.await.unwrap();
+        let was_skipped = |offset: u64| skipped.iter().any(|(from, to)| (*from..*to).contains(&offset));
+        let expected: Vec<_> = written
+            .iter()
+            .filter(|(offset, _)| !was_skipped(*offset))
+            .cloned()
+            .collect();
+        assert_eq!(read, expected, "{skipped:?}");
+    }
+    done.store(true, Ordering::SeqCst);
+    keeper.join().unwrap();
+    let removed = bed.metrics().removed_segments;
+    assert!(removed > 100, "{removed}");
 }
