@@ -50,7 +50,8 @@ impl LogCounters {
 
     /// Segments went from the log's beginning.
     pub(crate) fn removed(&self, segments: usize, bytes: u64) {
-        self.removed_segments.fetch_add(segments as u64, Ordering::Relaxed);
+        self.removed_segments
+            .fetch_add(segments as u64, Ordering::Relaxed);
         self.removed_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
