@@ -16,6 +16,7 @@ use crate::group::registry::Registry;
 use crate::housekeeping::Keeper;
 use crate::log::flusher::Flusher;
 use crate::log::in_flight::Reserved;
+use crate::log::retention::DeleteBefore;
 use crate::log::{Log, Status};
 use crate::options::BrokerOptions;
 use crate::reader::{Isolation, Reader, Start, blocking};
@@ -92,7 +93,8 @@ impl Broker {
         Self::open_on(environment, options)
     }
 
-    /// Does the periodic work at once, on the calling thread: compaction, time-outs that have passed. It happens by itself; tests and operators need not wait for it.
+    /// Does the periodic work at once, on the calling thread: retention, compaction, time-outs that have passed. It happens
+    /// by itself; tests and operators need not wait for it.
     pub fn run_housekeeping_now(&self) {
         self.shared.keeper.run_now();
         self.shared.cleaner.run_now();
@@ -152,6 +154,52 @@ impl Broker {
         self.check_open()?;
         let log = self.log(topic, partition)?;
         blocking(move || log.offset_for_time(timestamp, log.now().high.offset)).await
+    }
+
+    /// Deletes the records before an offset (or [all that are acknowledged](DeleteBefore::HighWatermark)), and answers
+    /// where the partition begins now, once that is durable: Kafka's `DeleteRecords`. An offset the partition does not
+    /// keep any more deletes nothing. The files go segment by segment.
+    ///
+    /// The records of a transaction that is open may be deleted, too; it can be committed even so, and readers get what
+    /// is left of it. Readers that stand before the new start get [`Error::OffsetOutOfRange`]. Dropped while it waits,
+    /// and after an error of the disk, it may have happened or not.
+    ///
+    /// ```
+    /// # use tidewater_broker::{BatchBuilder, Broker, BrokerOptions, Compression, DeleteBefore, TopicConfig};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tidewater_broker::Error> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let broker = Broker::open(BrokerOptions::new(dir.path().join("data")))?;
+    /// # broker.create_topic("orders", TopicConfig::new(1)).await?;
+    /// let mut batch = BatchBuilder::new(Compression::None);
+    /// for order in [b"1", b"2", b"3", b"4"] {
+    ///     batch.push(1_700_000_000_000, None, Some(order), &[]);
+    /// }
+    /// broker.append("orders", 0, batch).await?;
+    /// assert_eq!(broker.delete_records("orders", 0, 3).await?, 3);
+    /// assert_eq!(broker.offsets("orders", 0)?.log_start, 3);
+    /// assert_eq!(broker.delete_records("orders", 0, 1).await?, 3);
+    /// assert_eq!(broker.delete_records("orders", 0, DeleteBefore::HighWatermark).await?, 4);
+    /// # broker.close().await
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::OffsetOutOfRange`] above the high watermark, [`Error::PolicyViolation`] if the `cleanup.policy` of the
+    /// topic has no `delete`, [`Error::UnknownTopic`], [`Error::UnknownPartition`], [`Error::InternalTopic`],
+    /// [`Error::DiskFull`], [`Error::LogFailed`].
+    pub async fn delete_records(
+        &self,
+        topic: &str,
+        partition: u32,
+        before: impl Into<DeleteBefore>,
+    ) -> Result<u64> {
+        let log = self.writable_log(topic, partition)?;
+        if !log.settings().cleanup_policy.delete {
+            return Err(Error::PolicyViolation {
+                topic: topic.to_owned(),
+            });
+        }
+        log.delete_records(before.into()).await
     }
 
     /// Appends a batch outside any transaction, and returns the offset of its first record once it is durable

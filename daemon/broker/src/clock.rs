@@ -16,6 +16,31 @@ pub trait Clock: Debug + Send + Sync {
     fn monotonic(&self) -> Instant;
 }
 
+/// A moment on both clocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Moment {
+    /// On the wall clock: milliseconds since 1970.
+    pub(crate) wall_ms: i64,
+    /// On the monotonic clock.
+    pub(crate) at: Instant,
+}
+
+impl Moment {
+    pub(crate) fn now(clock: &dyn Clock) -> Self {
+        Self {
+            wall_ms: clock.now_ms(),
+            at: clock.monotonic(),
+        }
+    }
+
+    /// What the wall clock would show at `now` had nobody set it since this moment.
+    pub(crate) fn steady_ms(&self, now: Instant) -> i64 {
+        let passed = now.saturating_duration_since(self.at).as_millis();
+        self.wall_ms
+            .saturating_add(i64::try_from(passed).unwrap_or(i64::MAX))
+    }
+}
+
 /// The clocks of the machine.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;

@@ -179,6 +179,15 @@ pub enum Error {
         end: u64,
     },
 
+    /// The records of a compacted topic go when later ones of their key come, and not otherwise.
+    #[error(
+        "records of topic {topic:?} cannot be deleted, since its cleanup.policy has no delete; set cleanup.policy=compact,delete, or write tombstones"
+    )]
+    PolicyViolation {
+        /// The topic.
+        topic: String,
+    },
+
     /// The metadata beside an offset is too long.
     #[error(
         "the metadata committed with the offset of {topic}-{partition} has {bytes} bytes, over the limit of {limit}; shorten it, or raise offset.metadata.max.bytes"

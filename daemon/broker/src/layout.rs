@@ -88,10 +88,10 @@
 //!
 //! | key | |
 //! |---|---|
-//! | `log_start` | the first offset kept |
+//! | `log_start` | the first offset kept, which may lie inside the first segment, or inside a batch |
 //! | `durable` | `{offset, segment, position}`: everything before is on disk |
 //! | `active` | `{max_timestamp, begun_ms}` of that segment, up to there: the greatest timestamp, when its first batch was written |
-//! | `sealed` | the closed segments: `{base, next, size, generation, max_timestamp, closed_ms, tombstones}`: first offset, offset after the last, bytes, how often compacted, the greatest timestamp, when it was closed, from when on some of its tombstones may go (left out if it has none, or was not compacted) |
+//! | `sealed` | the closed segments: `{base, next, size, generation, max_timestamp, written_ms, tombstones}`: first offset, offset after the last, bytes, how often compacted, the greatest timestamp, when its last batch was written, from when on some of its tombstones may go (left out if it has none, or was not compacted) |
 //! | `open` | `[producer id, {epoch, first: {offset, segment, position}}]` for each transaction without marker |
 //! | `producers` | `[producer id, {epoch, last_ms, batches: [{first, last, base, next}]}]` for each producer that numbers its batches: the epoch, when it last wrote (milliseconds since 1970), and of its last five batches the sequence of the first and last record, the offset of the first and that after the last |
 //! | `aborted` | `{producer_id, first, last, stable}`, the fields of Kafka's transaction index |

@@ -45,6 +45,8 @@
 //!   `log_transactions`, `transaction_state`: what a partition knows
 //! - `cleaner`, `log::compaction`: the last record of each key stays; `key_offsets` notes which that is, `rewrite` makes
 //!   a batch without the others, `output` the segment
+//! - `retention`, `log::retention`: what goes by time and size, and deleting records before an offset; `log::agenda`:
+//!   when which log is to be looked at
 //! - `group`: consumer groups; `offsets`, `offset_record`: what they have committed; `administration`, `offset_expiry`:
 //!   looking it up, resetting and deleting it; `consumer`, `membership`: reading as a member; `coordinator`, `assignor`,
 //!   `registry`: who the members are and what each gets
@@ -87,6 +89,7 @@ mod partitioner;
 mod reader;
 mod reader_set;
 mod recovery_report;
+mod retention;
 mod sync;
 mod topic;
 mod topic_catalog;
@@ -114,6 +117,7 @@ pub use group::description::{GroupDescription, GroupLag, GroupState, MemberDescr
 pub use group::group_metadata::ConsumerGroupMetadata;
 pub use group::offset_record::{CommittedOffset, OffsetCommit};
 pub use idempotent_producer::{Appended, IdempotentProducer, PreparedBatch, Sequence};
+pub use log::retention::DeleteBefore;
 pub use metrics::{BrokerMetrics, GroupMetrics, Histogram, Metrics, PartitionMetrics, TopicMetrics};
 pub use options::{BrokerOptions, TopicConfig};
 pub use partitioner::partition_for_key;

@@ -143,6 +143,7 @@ impl Broker {
             data_dir: Mutex::new(Some(data_dir)),
         });
         broker.shared.keep_producers()?;
+        broker.shared.keep_logs()?;
         cleaner::start(&broker.shared)?;
         Ok(broker)
     }

@@ -57,6 +57,9 @@ pub struct BrokerOptions {
     /// How often it is looked whether topics with `cleanup.policy=compact` are to be compacted (default 15 seconds,
     /// Kafka's `log.cleaner.backoff.ms`).
     pub compaction_interval: Duration,
+    /// How often it is looked what goes by `retention.ms` and `retention.bytes`, and which active segments are closed by
+    /// `segment.ms` though nothing more is written (default 5 minutes, Kafka's `log.retention.check.interval.ms`).
+    pub retention_check_interval: Duration,
     /// Bytes in which compaction notes keys (default 32 MiB, for a million of them; Kafka's
     /// `log.cleaner.dedupe.buffer.size`). They are held while a topic is compacted; a topic with more keys is compacted
     /// in several passes.
@@ -90,6 +93,7 @@ impl BrokerOptions {
             transactional_id_expiration: None,
             transaction_max_timeout: Duration::from_mins(15),
             compaction_interval: Duration::from_secs(15),
+            retention_check_interval: Duration::from_mins(5),
             compaction_key_bytes: 32 << 20,
             flush_threads: 4,
         }
@@ -114,6 +118,8 @@ impl BrokerOptions {
             ("producer_id_expiration", Some(self.producer_id_expiration)),
             ("transactional_id_expiration", self.transactional_id_expiration),
             ("transaction_max_timeout", Some(self.transaction_max_timeout)),
+            ("compaction_interval", Some(self.compaction_interval)),
+            ("retention_check_interval", Some(self.retention_check_interval)),
         ];
         let zero = never_zero
             .into_iter()
@@ -130,13 +136,6 @@ impl BrokerOptions {
                 name: "transaction_max_timeout",
                 value: format!("{:?}", self.transaction_max_timeout),
                 allowed: "a time of at most 2147483647 milliseconds",
-            });
-        }
-        if self.compaction_interval.is_zero() {
-            return Err(Error::InvalidOption {
-                name: "compaction_interval",
-                value: "0".to_owned(),
-                allowed: "a time above zero",
             });
         }
         TopicSettings::of_broker(self)?;
@@ -168,7 +167,8 @@ impl BrokerOptions {
 pub struct TopicConfig {
     /// Number of partitions, 1 to 10,000.
     pub partitions: u32,
-    /// Settings under Kafka's names: `cleanup.policy`, `compression.type`, `delete.retention.ms`,
+    /// Settings under Kafka's names and with its defaults; mind `retention.ms`, after which (7 days) records go unless it is
+    /// `-1` or `cleanup.policy` is `compact`: `cleanup.policy`, `compression.type`, `delete.retention.ms`,
     /// `index.interval.bytes`, `max.compaction.lag.ms`, `max.message.bytes`, `message.timestamp.type`,
     /// `min.cleanable.dirty.ratio`, `min.compaction.lag.ms`,
     /// `retention.bytes`, `retention.ms`, `segment.bytes`, `segment.ms`; and `durability`, which Kafka has not: `fsync`

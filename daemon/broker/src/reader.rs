@@ -145,7 +145,9 @@ impl Reader {
     ///
     /// # Errors
     /// [`Error::TopicDeleted`] and [`Error::Closed`] also wake a waiting reader; [`Error::Corrupt`] if what is
-    /// stored is damaged.
+    /// stored is damaged. [`Error::OffsetOutOfRange`] if the position is not kept any more, by retention or by
+    /// [`Broker::delete_records`](crate::Broker::delete_records): [seek](Self::seek) to where the log begins now, which
+    /// the error names.
     pub async fn next(&mut self, max_bytes: usize) -> Result<Fetched> {
         loop {
             if let Some(fetched) = self.fetch(max_bytes).await? {
@@ -238,10 +240,10 @@ impl Reader {
         }
     }
 
-    /// An error while the topic was being deleted comes from that.
+    /// An error while the topic was being deleted, or the position removed, comes from that.
     fn explain<T>(&mut self, result: Result<T>) -> Result<T> {
         if result.is_err() {
-            self.look()?;
+            self.look_ahead()?;
         }
         result
     }
@@ -288,6 +290,7 @@ impl Reader {
         let mut gather = Gather::new(max_bytes, self.position);
         let mut at = 0;
         let mut position = self.position;
+        let mut judged_any = false;
         let (mut records, mut taken) = (0, 0);
         while at < bytes.len() && cursor.expected < plan.limit {
             let header = match BatchHeader::check(&bytes[at..], Some(cursor.expected)) {
@@ -304,6 +307,7 @@ impl Reader {
             let judged = self.isolation == Isolation::ReadCommitted && header.is_transactional();
             let mut wanted = !header.is_control() && header.count > 0;
             if wanted && judged {
+                judged_any = true;
                 let aborted = self.log.aborted.read();
                 if header.base_offset < aborted.plain {
                     self.cursor = None;
@@ -325,6 +329,11 @@ impl Reader {
             cursor.position += header.length as u64;
             cursor.expected = header.next_offset();
             position = cursor.expected;
+        }
+        if judged_any {
+            // Aborted ranges are forgotten once the log begins behind them: where it began by now, what was judged
+            // above may lack them.
+            self.look_ahead()?;
         }
         self.position = position;
         self.cursor = Some(cursor);
@@ -441,6 +450,40 @@ mod tests {
         assert_eq!(log.compact(limits).unwrap().passes, 1);
         let data = read_here(&plan.cursor, plan.len).unwrap();
         assert!(matches!(reader.digest(&plan, data, 10_000), Ok(Step::Replaced)));
+        let fetched = reader.try_next(10_000).unwrap().unwrap();
+        assert_eq!(fetched.records().next().unwrap().key, Some(&b"stays"[..]));
+    }
+
+    /// What was judged with the aborted ranges of one moment is not given once the log begins behind them.
+    #[tokio::test]
+    async fn a_segment_removed_while_it_is_read_shows_nothing_aborted() {
+        let dir = tempfile::tempdir().unwrap();
+        let broker = Broker::open(BrokerOptions::new(dir.path())).unwrap();
+        broker.create_topic("t", TopicConfig::new(1)).await.unwrap();
+        let producer = broker.producer("p").await.unwrap();
+        let mut aborted = producer.begin().unwrap();
+        aborted.append("t", 0, batch("aborted")).await.unwrap();
+        aborted.abort().await.unwrap();
+        broker.append("t", 0, batch("stays")).await.unwrap();
+
+        let log = broker.log("t", 0).unwrap();
+        let mut reader = broker.reader("t", 0, 0, Isolation::ReadCommitted).unwrap();
+        let now = reader.look_ahead().unwrap();
+        reader.cursor = Some(log.locate(0).unwrap());
+        let plan = reader.plan(&now, 10_000).unwrap();
+        let data = read_here(&plan.cursor, plan.len).unwrap();
+        assert_eq!(broker.delete_records("t", 0, 2).await.unwrap(), 2);
+        assert!(log.aborted.read().ranges.is_empty());
+        let stranded = reader.digest(&plan, data, 10_000);
+        assert!(matches!(
+            stranded,
+            Err(Error::OffsetOutOfRange {
+                offset: 0,
+                log_start: 2,
+                ..
+            })
+        ));
+        reader.seek(2).unwrap();
         let fetched = reader.try_next(10_000).unwrap().unwrap();
         assert_eq!(fetched.records().next().unwrap().key, Some(&b"stays"[..]));
     }

@@ -134,7 +134,8 @@ impl Broker {
     }
 
     /// Alters settings of a topic at run time, durably: `Some` sets a value, `None` goes back to the default. All
-    /// changes are checked before any is made; they are in force when this returns.
+    /// changes are checked before any is made; they are in force when this returns. What goes by a new `retention.ms` or
+    /// `retention.bytes` goes soon after.
     ///
     /// # Errors
     /// [`Error::UnknownTopic`], [`Error::InternalTopic`], [`Error::UnknownSetting`], [`Error::InvalidOption`]; nothing
@@ -165,6 +166,8 @@ impl Broker {
                 log.set_settings(Arc::clone(&settings));
             }
             shared.replace_topic(info.clone(), topic.logs.clone());
+            // What goes by the new settings goes now.
+            shared.keep_logs_soon()?;
             Ok(info)
         };
         self.change_catalog(alter).await

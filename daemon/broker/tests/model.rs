@@ -9,12 +9,13 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use support::{options, read};
 use tidewater_broker::{
-    BatchBuilder, Broker, BrokerOptions, Compression, Durability, Isolation, Producer, TopicConfig,
+    BatchBuilder, Broker, BrokerOptions, Compression, Durability, Error, Isolation, Producer, TopicConfig,
     Transaction,
 };
 
 const PARTITIONS: u32 = 3;
 const PRODUCERS: usize = 2;
+const SEGMENT_BYTES: u64 = 900;
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -42,6 +43,15 @@ enum Step {
     Reopen {
         clean: bool,
     },
+    /// Deletes the records before a part of what is acknowledged.
+    Delete {
+        partition: u32,
+        part: u8,
+    },
+    /// Retention by size, once.
+    Retain {
+        bytes: u64,
+    },
     ReadFrom {
         partition: u32,
         part: u8,
@@ -63,6 +73,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => producer.clone().prop_map(Step::Abort),
         1 => producer.prop_map(Step::TakeOver),
         1 => any::<bool>().prop_map(|clean| Step::Reopen { clean }),
+        1 => (partition.clone(), any::<u8>()).prop_map(|(partition, part)| Step::Delete { partition, part }),
+        1 => (0..4000_u64).prop_map(|bytes| Step::Retain { bytes }),
         2 => (partition, any::<u8>(), 1..3000_usize)
             .prop_map(|(partition, part, max_bytes)| Step::ReadFrom { partition, part, max_bytes }),
     ]
@@ -81,6 +93,8 @@ enum Entry {
 #[derive(Default)]
 struct Model {
     partitions: Vec<Vec<Entry>>,
+    /// Where each partition begins.
+    starts: Vec<u64>,
     /// Of each transaction, whether it is committed; `None` while it is open.
     outcomes: Vec<Option<bool>>,
     offsets: BTreeMap<(String, u32), u64>,
@@ -107,6 +121,7 @@ impl Model {
 
     fn visible(&self, partition: u32, isolation: Isolation) -> Vec<(u64, String)> {
         let mut visible = Vec::new();
+        let start = self.starts[partition as usize];
         for (offset, entry) in self.partitions[partition as usize].iter().enumerate() {
             let Entry::Record { value, transaction } = entry else {
                 continue;
@@ -117,7 +132,9 @@ impl Model {
                 // Committed, outside transactions, or read without regard to them.
                 _ => {}
             }
-            visible.push((offset as u64, value.clone()));
+            if offset as u64 >= start {
+                visible.push((offset as u64, value.clone()));
+            }
         }
         visible
     }
@@ -217,6 +234,20 @@ impl Run {
                 }
             }
             Step::Reopen { clean } => self.reopen(clean, options).await,
+            Step::Delete { partition, part } => {
+                let high = self.broker.offsets("t", partition).unwrap().high_watermark;
+                let before = high * u64::from(part) / 255;
+                let start = &mut self.model.starts[partition as usize];
+                *start = before.max(*start);
+                let deleted = self.broker.delete_records("t", partition, before).await;
+                assert_eq!(deleted.unwrap(), *start);
+                let beyond = self.broker.delete_records("t", partition, high + 1).await;
+                assert!(
+                    matches!(beyond, Err(Error::OffsetOutOfRange { .. })),
+                    "{beyond:?}"
+                );
+            }
+            Step::Retain { bytes } => self.retain(bytes).await,
             Step::ReadFrom {
                 partition,
                 part,
@@ -224,7 +255,8 @@ impl Run {
             } => {
                 let visible = self.model.visible(partition, Isolation::ReadCommitted);
                 let end = self.broker.offsets("t", partition).unwrap().last_stable;
-                let from = end * u64::from(part) / 256;
+                let start = self.model.starts[partition as usize];
+                let from = start + (end - start) * u64::from(part) / 256;
                 let mut reader = self
                     .broker
                     .reader("t", partition, from, Isolation::ReadCommitted)
@@ -239,6 +271,40 @@ impl Run {
                     .filter(|o| *o >= from)
                     .collect();
                 assert_eq!(got, expected);
+            }
+        }
+    }
+
+    /// What goes is whole segments, as many as can: the log is not smaller than it is to be, and not larger by a
+    /// segment, unless an open transaction holds it.
+    async fn retain(&mut self, bytes: u64) {
+        let set = |value: Option<String>| {
+            let broker = self.broker.clone();
+            async move {
+                let changes = [("retention.bytes", value.as_deref())];
+                broker.alter_topic("t", &changes).await.unwrap();
+            }
+        };
+        let size = |partition: u32| {
+            let all = self.broker.metrics().partitions;
+            let found = all.iter().find(|p| &*p.topic == "t" && p.partition == partition);
+            found.unwrap().size_bytes
+        };
+        let before: Vec<_> = (0..PARTITIONS).map(size).collect();
+        set(Some(bytes.to_string())).await;
+        self.broker.run_housekeeping_now();
+        set(None).await;
+        self.broker.run_housekeeping_now();
+        for partition in 0..PARTITIONS {
+            let offsets = self.broker.offsets("t", partition).unwrap();
+            let start = &mut self.model.starts[partition as usize];
+            assert!((*start..=offsets.high_watermark).contains(&offsets.log_start));
+            assert!(offsets.log_start == *start || offsets.log_start <= offsets.last_stable);
+            *start = offsets.log_start;
+            let (now, before) = (size(partition), before[partition as usize]);
+            assert!(now >= before.min(bytes), "{now} of {before}, to be {bytes}");
+            if offsets.last_stable == offsets.end {
+                assert!(now < bytes + 2 * SEGMENT_BYTES, "{now}, to be {bytes}");
             }
         }
     }
@@ -301,6 +367,7 @@ impl Run {
                 self.model.partitions[partition as usize].len() as u64
             );
             assert!(offsets.last_stable <= offsets.high_watermark && offsets.high_watermark <= offsets.end);
+            assert_eq!(offsets.log_start, self.model.starts[partition as usize]);
             let all = read(&self.broker, "t", partition, Isolation::ReadUncommitted);
             let model = self.model.visible(partition, Isolation::ReadUncommitted);
             assert_eq!(
@@ -324,20 +391,23 @@ fn batch(values: &[String], compression: Compression) -> BatchBuilder {
 async fn run(steps: Vec<Step>) {
     let dir = tempfile::tempdir().unwrap();
     let options = BrokerOptions {
-        segment_bytes: 900,
+        segment_bytes: SEGMENT_BYTES,
         index_interval_bytes: 150,
         checkpoint_bytes: 700,
         durability: Durability::Os,
         ..options(&dir)
     };
     let broker = Broker::open(options.clone()).unwrap();
-    broker
-        .create_topic("t", TopicConfig::new(PARTITIONS))
-        .await
-        .unwrap();
+    // The records have timestamps of long ago.
+    let config = TopicConfig {
+        settings: [("retention.ms".to_owned(), "-1".to_owned())].into(),
+        ..TopicConfig::new(PARTITIONS)
+    };
+    broker.create_topic("t", config).await.unwrap();
     let none = || (0..PRODUCERS).map(|_| None).collect();
     let model = Model {
         partitions: vec![Vec::new(); PARTITIONS as usize],
+        starts: vec![0; PARTITIONS as usize],
         ..Model::default()
     };
     let open = (0..PRODUCERS).map(|_| None).collect();

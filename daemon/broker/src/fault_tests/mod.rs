@@ -22,4 +22,6 @@ mod memory_disk;
 #[cfg(test)]
 mod power_failure;
 #[cfg(test)]
+mod retention;
+#[cfg(test)]
 mod torn_commit;

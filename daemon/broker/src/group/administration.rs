@@ -137,7 +137,8 @@ impl Broker {
         })
     }
 
-    /// How far a group is behind, by topic and partition: in those it has committed for and that exist.
+    /// How far a group is behind, by topic and partition: in those it has committed for and that exist. What it did not
+    /// read and is not kept any more does not count.
     pub fn group_lag(&self, group: &str) -> BTreeMap<(String, u32), GroupLag> {
         let lag = |((topic, partition), committed): ((String, u32), u64)| {
             let offsets = self.offsets(&topic, partition).ok()?;

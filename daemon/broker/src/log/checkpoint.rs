@@ -6,6 +6,7 @@
 //! after it, and that damage before it is told apart from a torn tail.
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
@@ -29,8 +30,11 @@ pub(crate) struct SealedSegment {
     pub(crate) generation: u32,
     /// The greatest timestamp in it, milliseconds since 1970.
     pub(crate) max_timestamp: i64,
-    /// When it was closed, by the wall clock.
-    pub(crate) closed_ms: i64,
+    /// When its last batch was written, by the wall clock.
+    pub(crate) written_ms: i64,
+    /// The same by the monotonic clock, if it was since the log was opened.
+    #[serde(skip)]
+    pub(crate) written_at: Option<Instant>,
     /// From when on some of its tombstones may go, milliseconds since 1970; `None` before it was compacted, and if it
     /// has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -17,6 +17,7 @@ use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::log::Log;
 use crate::log::active_file::OpenFiles;
+use crate::log::agenda::Agenda;
 use crate::log::in_flight::InFlight;
 use crate::log::recovery_budget::RecoveryBudget;
 use crate::log::work_queue::WorkQueue;
@@ -38,6 +39,7 @@ pub(crate) struct Flusher {
     pub(crate) checkpoint_bytes: u64,
     pub(crate) in_flight: InFlight,
     pub(crate) recovery_budget: Arc<RecoveryBudget>,
+    pub(crate) agenda: Agenda,
     pub(crate) open_files: OpenFiles,
 }
 
@@ -54,6 +56,7 @@ impl Flusher {
             checkpoint_bytes: options.checkpoint_bytes,
             in_flight: InFlight::new(options.in_flight_bytes),
             recovery_budget: RecoveryBudget::new(options.recovery_bytes),
+            agenda: Agenda::default(),
             open_files: OpenFiles::new(options.open_files),
         })
     }

@@ -6,6 +6,7 @@
 //! [`log_recovery`](crate::log::recovery).
 
 pub(crate) mod active_file;
+pub(crate) mod agenda;
 pub(crate) mod checkpoint;
 pub(crate) mod compaction;
 pub(crate) mod flusher;
@@ -17,6 +18,7 @@ pub(crate) mod read;
 pub(crate) mod ready_queue;
 pub(crate) mod recovery;
 pub(crate) mod recovery_budget;
+pub(crate) mod retention;
 pub(crate) mod segment;
 mod sync;
 mod time;
@@ -30,6 +32,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use uuid::Uuid;
@@ -37,6 +40,7 @@ use uuid::Uuid;
 use crate::batch::builder::SealedBatch;
 use crate::batch::compression::Compression;
 use crate::batch::header::{NO_PRODUCER, Outcome};
+use crate::clock::Moment;
 use crate::disk::durable_file::sync_dir;
 use crate::disk::{Disk, DiskFile};
 use crate::error::{Error, Result};
@@ -122,6 +126,10 @@ pub(crate) struct LogState {
     pub(crate) failed: Option<Arc<str>>,
     /// Damaged segments, and what is wrong with each.
     pub(crate) quarantined: BTreeMap<SegmentName, Arc<str>>,
+    /// When the log was opened.
+    pub(crate) opened: Moment,
+    /// When it is to be looked at next: its entry in the [`Agenda`](crate::log::agenda::Agenda).
+    pub(crate) look_at: Option<Instant>,
 }
 
 pub(crate) struct ActiveSegment {
@@ -132,6 +140,10 @@ pub(crate) struct ActiveSegment {
     pub(crate) position: u64,
     /// When its first batch was written, by the wall clock.
     pub(crate) begun_ms: i64,
+    /// When its last batch was written, by the wall clock.
+    pub(crate) written_ms: i64,
+    /// The same by the monotonic clock, if it was since the log was opened.
+    pub(crate) written_at: Option<Instant>,
     pub(crate) index: SegmentIndex,
 }
 
@@ -144,12 +156,28 @@ impl ActiveSegment {
             path: log_path(dir, SegmentName::written(base)),
             position: 0,
             begun_ms: 0,
+            written_ms: 0,
+            written_at: None,
             index: SegmentIndex::new(base, index_interval_bytes),
         }
     }
 
     pub(crate) fn name(&self) -> SegmentName {
         SegmentName::written(self.base)
+    }
+
+    /// What it is once it is closed before the offset `next`.
+    pub(crate) fn closed_at(&self, next: u64) -> SealedSegment {
+        SealedSegment {
+            base: self.base,
+            next,
+            size: self.position,
+            generation: 0,
+            max_timestamp: self.index.max_timestamp(),
+            written_ms: self.written_ms,
+            written_at: self.written_at,
+            tombstones: None,
+        }
     }
 }
 
@@ -164,6 +192,8 @@ pub(crate) struct SyncState {
     pub(crate) checkpoint_due: bool,
     /// One is being written; the next waits for it, so that they are stored in order.
     pub(crate) checkpointing: bool,
+    /// Where the log begins by the checkpoint that is stored.
+    pub(crate) stored_start: u64,
     pub(crate) after_checkpoint: Vec<Completion>,
     /// Segments before the log's start, or replaced by compacted ones; removed once a checkpoint does without them.
     pub(crate) obsolete: Vec<SegmentName>,
@@ -260,6 +290,7 @@ impl Log {
         if !when_written && state.progress.unsynced() > 0 {
             self.schedule(&mut state);
         }
+        self.note_now(&mut state);
         let news = self.publish(&state);
         drop(state);
         drop(news);
@@ -276,7 +307,7 @@ impl Log {
     }
 
     /// Writes a batch unless its sequence says that it is there.
-    fn write_once(&self, state: &mut LogState, batch: &mut SealedBatch) -> Result<Appended> {
+    fn write_once(self: &Arc<Self>, state: &mut LogState, batch: &mut SealedBatch) -> Result<Appended> {
         self.readable(state.status)?;
         if let Some(kept) = state.producers.check(&batch.producer, batch.count)? {
             return Ok(Appended {
@@ -311,7 +342,7 @@ impl Log {
     }
 
     /// Writes a batch to the page cache and follows it in the state.
-    pub(crate) fn write(&self, state: &mut LogState, batch: &mut SealedBatch) -> Result<Appended> {
+    pub(crate) fn write(self: &Arc<Self>, state: &mut LogState, batch: &mut SealedBatch) -> Result<Appended> {
         self.writable(state)?;
         let bytes = batch.bytes().len() as u64;
         let now = self.now_ms();
@@ -332,6 +363,9 @@ impl Log {
         if mark.position == 0 {
             state.active.begun_ms = now;
         }
+        let written_at = self.flusher.clock.monotonic();
+        state.active.written_ms = now;
+        state.active.written_at = Some(written_at);
         state.active.position += bytes;
         state.end += u64::from(batch.count);
         let end = state.end_mark();
@@ -356,7 +390,10 @@ impl Log {
         if let BatchKind::Data = kind
             && let Some(open) = state.open.0.get_mut(&info.producer_id)
         {
-            open.begun.get_or_insert_with(|| self.flusher.clock.monotonic());
+            open.begun.get_or_insert(written_at);
+        }
+        if mark.position == 0 {
+            self.note_segment(state, written_at);
         }
         if !batch.is_control() {
             self.counters.appended(batch.count, bytes);
@@ -400,7 +437,7 @@ impl Log {
         // A clock that was set back begins the count anew.
         state.active.begun_ms = state.active.begun_ms.min(now_ms);
         state.active.position + bytes > settings.segment_bytes
-            || now_ms - state.active.begun_ms >= settings.segment_ms
+            || now_ms - state.active.begun_ms >= settings.roll_ms()
     }
 
     /// Closes the active segment and begins the next.
@@ -408,6 +445,21 @@ impl Log {
         self.name_stays(state)?;
         let base = state.end;
         let next = self.create_segment(base)?;
+        self.close_active(state, next);
+        state.sync.dir_changed = true;
+        Ok(())
+    }
+
+    /// Closes the active segment; the next gets its file with its first batch.
+    pub(crate) fn roll_quiet(&self, state: &mut LogState) -> Result<()> {
+        self.name_stays(state)?;
+        let interval = self.settings().index_interval_bytes;
+        let next = ActiveSegment::missing(&self.dir, state.end, interval);
+        self.close_active(state, next);
+        Ok(())
+    }
+
+    fn close_active(&self, state: &mut LogState, next: ActiveSegment) {
         let mut closed = std::mem::replace(&mut state.active, next);
         // The index can be rebuilt: failing to write it is no reason to refuse the batch.
         if let Err(e) = closed
@@ -416,21 +468,11 @@ impl Log {
         {
             tracing::debug!(path = %closed.path.display(), error = %e, "index not written");
         }
-        state.sealed.push(SealedSegment {
-            base: closed.base,
-            next: base,
-            size: closed.position,
-            generation: 0,
-            tombstones: None,
-            max_timestamp: closed.index.max_timestamp(),
-            closed_ms: self.now_ms(),
-        });
+        state.sealed.push(closed.closed_at(state.end));
         if let Some(file) = closed.file.dirty() {
             state.sync.closed_files.push((file, closed.path));
         }
-        state.sync.dir_changed = true;
         state.sync.checkpoint_due = true;
-        Ok(())
     }
 
     /// Sees to it that the name of the active segment is durable before there is a later one: a power failure that
@@ -469,9 +511,15 @@ impl Log {
     /// with the lock released.
     pub(crate) fn publish(&self, state: &LogState) -> News<'_, Visible> {
         let high = state.progress.high();
+        // Of a transaction that began before the log's start, what is left is open.
+        let undecided = |mark: Mark| Mark {
+            offset: mark.offset.max(state.log_start),
+            ..mark
+        };
         let stable = state
             .open
             .oldest()
+            .map(undecided)
             .filter(|mark| mark.offset < high.offset)
             .unwrap_or(high);
         let now = Visible {

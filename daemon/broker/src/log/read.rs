@@ -183,8 +183,11 @@ impl Log {
             index.extend_from(&state.active.index, end);
             state.active.index = index.clone();
         }
+        // A segment that is gone, of which a reader has the file open, needs none.
+        let there =
+            state.active.name() == cursor.segment || state.sealed.iter().any(|s| s.name() == cursor.segment);
         drop(state);
-        if let Err(e) = index.store(self.disk.as_ref(), &path) {
+        if there && let Err(e) = index.store(self.disk.as_ref(), &path) {
             tracing::debug!(path = %path.display(), error = %e, "index not written");
         }
         Ok(index)

@@ -15,6 +15,7 @@ use std::sync::atomic::AtomicBool;
 use parking_lot::{Mutex, RwLock};
 
 use crate::batch::header::NO_PRODUCER;
+use crate::clock::Moment;
 use crate::disk::durable_file::{create_dir, sync_dir};
 use crate::disk::{Disk, DiskFile};
 use crate::error::{Error, Result};
@@ -85,7 +86,7 @@ impl Log {
         settings: Arc<TopicSettings>,
         flusher: &Arc<Flusher>,
     ) -> Result<(Arc<Self>, Recovered)> {
-        let disk = Arc::clone(&flusher.disk);
+        let (disk, opened) = (Arc::clone(&flusher.disk), Moment::now(flusher.clock.as_ref()));
         create_dir(disk.as_ref(), &dir)?;
         let found = Recovered {
             actions: Vec::new(),
@@ -133,6 +134,7 @@ impl Log {
             // What was read is simply read again if there is another crash before the next checkpoint.
             since_checkpoint: scanned,
             checkpoint_due: !opening.found.actions.is_empty(),
+            stored_start: opening.log_start,
             ..SyncState::default()
         };
         let state = LogState {
@@ -149,6 +151,8 @@ impl Log {
             status: Status::Live,
             failed: None,
             quarantined: opening.quarantined,
+            opened,
+            look_at: None,
         };
         let visible = Visible {
             log_start: state.log_start,
@@ -173,6 +177,7 @@ impl Log {
         };
         drop(log.publish(&log.state.lock()));
         let log = Arc::new(log);
+        log.note_opened();
         log.recovery_share.has(scanned, &log);
         Ok((log, opening.found))
     }
@@ -222,6 +227,11 @@ impl Opening<'_> {
         };
         self.cleaned = checkpoint.cleaned;
         self.sealed = checkpoint.sealed;
+        let now = self.flusher.clock.now_ms();
+        for sealed in &mut self.sealed {
+            // A clock that was set back begins the count anew.
+            sealed.written_ms = sealed.written_ms.min(now);
+        }
         self.active = checkpoint.active;
         self.found.trusted = checkpoint.durable.offset;
         for sealed in self.sealed.clone() {
@@ -264,7 +274,8 @@ impl Opening<'_> {
             size: start.position,
             generation: 0,
             max_timestamp: self.active.max_timestamp,
-            closed_ms: self.flusher.clock.now_ms(),
+            written_ms: self.flusher.clock.now_ms(),
+            written_at: None,
             tombstones: None,
         });
         Ok((
@@ -416,6 +427,8 @@ impl Opening<'_> {
                 path,
                 position: from,
                 begun_ms,
+                written_ms: self.flusher.clock.now_ms(),
+                written_at: None,
                 index,
             };
             return Ok(Scanned {
@@ -476,6 +489,8 @@ impl Opening<'_> {
                 path,
                 position,
                 begun_ms,
+                written_ms: self.flusher.clock.now_ms(),
+                written_at: None,
                 index,
             },
             end,
@@ -485,13 +500,8 @@ impl Opening<'_> {
 
     fn seal(&mut self, mut closed: ActiveSegment, generation: u32, next: u64) {
         let sealed = SealedSegment {
-            base: closed.base,
-            next,
-            size: closed.position,
             generation,
-            max_timestamp: closed.index.max_timestamp(),
-            closed_ms: self.flusher.clock.now_ms(),
-            tombstones: None,
+            ..closed.closed_at(next)
         };
         let path = index_path(&self.dir, sealed.name());
         if let Err(e) = closed.index.store(self.disk.as_ref(), &path) {

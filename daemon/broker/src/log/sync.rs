@@ -255,11 +255,16 @@ impl Log {
     }
 
     fn finish_checkpoint(self: &Arc<Self>, job: CheckpointJob, synced: &Result<()>) {
+        for name in &job.obsolete {
+            // An index can be rebuilt, so it may go first: on a full disk that is the room for the checkpoint. It may
+            // never have been written.
+            let _ = self.disk.remove_file(&index_path(&self.dir, *name));
+        }
         let mut stored = synced
             .clone()
             .and_then(|()| job.checkpoint.store(self.disk.as_ref(), &self.dir));
-        if !job.obsolete.is_empty() {
-            // The checkpoint that does without them is durable before they go.
+        if !(job.obsolete.is_empty() && job.waiters.is_empty()) {
+            // It is durable before somebody is told so, and before the segments go that it does without.
             stored = stored.and_then(|()| sync_dir(self.disk.as_ref(), &self.dir));
         }
         let mut obsolete = Vec::new();
@@ -284,7 +289,9 @@ impl Log {
         {
             let mut state = self.state.lock();
             state.sync.checkpointing = false;
-            if stored.is_err() {
+            if stored.is_ok() {
+                state.sync.stored_start = job.checkpoint.log_start;
+            } else {
                 state.sync.obsolete.extend(obsolete);
                 state.sync.since_checkpoint = self.flusher.checkpoint_bytes;
             }
@@ -317,25 +324,5 @@ impl Log {
         state.sync.checkpoint_due = true;
         state.sync.after_checkpoint.push(done);
         self.schedule(&mut state);
-    }
-
-    /// Forgets the closed segments that lie wholly before `offset`.
-    pub(crate) fn drop_before(self: &Arc<Self>, offset: u64) {
-        let mut state = self.state.lock();
-        let gone: Vec<SegmentName> = state
-            .sealed
-            .extract_if(.., |s| s.next <= offset)
-            .map(|s| s.name())
-            .collect();
-        if gone.is_empty() {
-            return;
-        }
-        state.log_start = state.sealed.first().map_or(state.active.base, |s| s.base);
-        state.sync.obsolete.extend(gone);
-        state.sync.checkpoint_due = true;
-        let news = self.publish(&state);
-        self.schedule(&mut state);
-        drop(state);
-        drop(news);
     }
 }

@@ -147,6 +147,11 @@ impl AbortedRanges {
         false
     }
 
+    /// The log begins at `log_start`: nobody reads what was aborted before.
+    pub(crate) fn prune(&mut self, log_start: u64) {
+        self.ranges.retain(|range| range.last >= log_start);
+    }
+
     /// No segment has a transactional batch before `offset` any more.
     pub(crate) fn forget_before(&mut self, offset: u64) {
         self.ranges.retain(|range| range.last >= offset);

@@ -50,7 +50,7 @@ impl Log {
     }
 
     /// Writes the markers that found no space before; they go before any other batch.
-    pub(crate) fn write_pending_markers(&self, state: &mut LogState) -> Result<()> {
+    pub(crate) fn write_pending_markers(self: &Arc<Self>, state: &mut LogState) -> Result<()> {
         while let Some((producer_id, epoch, outcome)) = state.pending_markers.front().copied() {
             self.write(
                 state,

@@ -20,6 +20,8 @@ pub(crate) struct LogCounters {
     pub(super) compacted_bytes_before: AtomicU64,
     pub(super) compacted_bytes_after: AtomicU64,
     pub(super) compacted_records: AtomicU64,
+    pub(super) removed_segments: AtomicU64,
+    pub(super) removed_bytes: AtomicU64,
 }
 
 impl LogCounters {
@@ -44,6 +46,13 @@ impl LogCounters {
         self.compacted_bytes_before.fetch_add(before, Ordering::Relaxed);
         self.compacted_bytes_after.fetch_add(after, Ordering::Relaxed);
         self.compacted_records.fetch_add(records, Ordering::Relaxed);
+    }
+
+    /// Segments went from the log's beginning.
+    pub(crate) fn removed(&self, segments: usize, bytes: u64) {
+        self.removed_segments
+            .fetch_add(segments as u64, Ordering::Relaxed);
+        self.removed_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
     pub(crate) fn compaction_passed(&self) {

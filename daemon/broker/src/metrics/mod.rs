@@ -78,6 +78,10 @@ pub struct PartitionMetrics {
     pub compacted_bytes_after: u64,
     /// Records that went: those with a later one of the same key, aborted ones, and tombstones whose time was over.
     pub compacted_records: u64,
+    /// Segments removed since the broker was opened, by retention or because their records were deleted.
+    pub removed_segments: u64,
+    /// Their bytes.
+    pub removed_bytes: u64,
     /// Bytes of its segments.
     pub size_bytes: u64,
     /// Its segments, the one being written to among them.

@@ -3,8 +3,8 @@
 //! One table says for each setting its name, what is allowed, how it is read and how it is shown. A value comes from the
 //! topic, else from what the broker was opened with, else it is the built-in default.
 //!
-//! `retention.ms` and `retention.bytes` are checked, kept and shown, and not acted on in this version: nothing is removed
-//! by time or size.
+//! What the settings say of time and size is done by [`retention`](crate::log::retention) and the
+//! [`cleaner`](crate::cleaner).
 
 use std::collections::BTreeMap;
 
@@ -139,6 +139,16 @@ impl TopicSettings {
             segment_ms: i64::MAX,
             ..Self::of_broker(options)?
         })
+    }
+
+    /// Milliseconds after which an active segment is closed although it is not full: `segment.ms`, and where its records
+    /// are to be compacted before, `max.compaction.lag.ms`.
+    pub(crate) fn roll_ms(&self) -> i64 {
+        if self.cleanup_policy.compact {
+            self.segment_ms.min(self.max_compaction_lag_ms)
+        } else {
+            self.segment_ms
+        }
     }
 
     fn take(&mut self, values: &BTreeMap<String, String>) -> Result<()> {

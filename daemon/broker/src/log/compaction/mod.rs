@@ -249,7 +249,7 @@ impl Log {
 
 /// Since when the youngest record of a closed segment is there: its timestamp, unless that lies in the future.
 fn age_from(segment: &SealedSegment) -> i64 {
-    segment.max_timestamp.min(segment.closed_ms)
+    segment.max_timestamp.min(segment.written_ms)
 }
 
 struct Pass<'a> {
@@ -309,7 +309,8 @@ impl Pass<'_> {
                     .map(|s| s.max_timestamp)
                     .max()
                     .unwrap_or(NO_TIMESTAMP),
-                closed_ms: source.closed_ms,
+                written_ms: source.written_ms,
+                written_at: source.written_at,
                 tombstones: kept.tombstones,
             };
             self.log.replace(&sources, new)?;
@@ -396,10 +397,15 @@ impl Pass<'_> {
     }
 }
 
-/// Whether a batch has records that count: no marker, and not aborted. All that is compacted is decided.
+/// Whether a batch has records that count: no marker, not aborted, and not before the log's start. All that is compacted
+/// is decided.
 fn stays(log: &Log, header: &BatchHeader) -> bool {
     let aborted = || log.aborted.read().contain(header.producer_id, header.base_offset);
-    header.count > 0 && !header.is_control() && !(header.is_transactional() && aborted())
+    header.count > 0
+        && !header.is_control()
+        && !(header.is_transactional() && aborted())
+        // Looked at last: what was aborted before it may be forgotten.
+        && header.last_offset() >= log.now().log_start
 }
 
 /// Calls `each` with the batches of a segment in order. What is damaged is set apart.
