@@ -208,7 +208,16 @@ impl TopicInfo {
             .map_err(|e| Error::io("rename", &dir, e))
     }
 
-    /// Removes the files of a deleted topic.
+    /// Removes the partitions of a deleted topic.
+    pub(crate) fn remove_partitions(&self, disk: &dyn Disk, topics: &Path) -> Result<()> {
+        let dir = self.dir(topics).with_extension(DELETED);
+        for partition in 0..self.partitions {
+            remove(disk, &dir.join(partition.to_string()))?;
+        }
+        Ok(())
+    }
+
+    /// Removes what is left of a deleted topic.
     pub(crate) fn remove_deleted(&self, disk: &dyn Disk, topics: &Path) -> Result<()> {
         remove(disk, &self.dir(topics).with_extension(DELETED))
     }

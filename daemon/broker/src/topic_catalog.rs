@@ -114,17 +114,10 @@ impl Broker {
             let info = topic.info.with_partitions(total)?;
             let settings = Arc::new(TopicSettings::of_topic(&shared.options, &info)?);
             let added = info.open_logs(topic.info.partitions..total, topics, &settings, &shared.flusher);
-            let stored = added.and_then(|added| {
-                info.store(shared.flusher.disk.as_ref(), topics)?;
-                Ok(added)
-            });
-            let added = stored.inspect_err(|_| {
-                for partition in topic.info.partitions..total {
-                    // Without a place in the metadata it does not exist; what stays is empty and does no harm.
-                    let dir = info.dir(topics).join(partition.to_string());
-                    let _ = topic::remove(shared.flusher.disk.as_ref(), &dir);
-                }
-            })?;
+            // On an error their directories stay. They are empty, and the metadata may count them after all, if it was
+            // replaced and is only not known to be durable.
+            let added = added?;
+            info.store(shared.flusher.disk.as_ref(), topics)?;
             let logs = topic.logs.iter().cloned().chain(added).collect();
             shared.replace_topic(info.clone(), logs);
             shared.groups.topic_changed(&info.name, Some(info.partitions));
@@ -202,8 +195,11 @@ impl Broker {
                 log.delete(synced.is_ok());
             }
             synced?;
-            // Before the files, which tell the next start what to forget.
+            // First what takes space: what follows needs some, and there may be none.
+            let freed = topic.info.remove_partitions(disk, topics);
+            // Before the rest, which tells the next start what to forget.
             shared.coordinator.offsets.forget_topic(&topic.info.name)?;
+            freed?;
             Ok(topic)
         };
         let topic = self.change_catalog(delete).await?;

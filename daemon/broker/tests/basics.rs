@@ -430,6 +430,39 @@ async fn the_directory_is_locked_and_its_format_checked() {
     assert!(matches!(error, Error::Format { supported: 1, .. }), "{error}");
 }
 
+const SECOND: &str = "BROKER_SECOND_PROCESS_DIR";
+
+#[tokio::test]
+async fn a_second_process_is_refused_until_the_first_has_closed() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Broker::open(options(&dir)).unwrap();
+    let second = || {
+        let status = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["second_process", "--exact", "--ignored", "--test-threads=1"])
+            .env(SECOND, dir.path().join("data"))
+            .env("BROKER_FIRST_PID", std::process::id().to_string())
+            .status()
+            .unwrap();
+        status.success()
+    };
+    assert!(second(), "the second process was not refused");
+    broker.close().await.unwrap();
+    drop(broker);
+    assert!(!second(), "it opens");
+}
+
+#[tokio::test]
+#[ignore = "run by another test, as a process of its own: succeeds if it is refused"]
+async fn second_process() {
+    let dir = std::env::var(SECOND).unwrap();
+    let first: u32 = std::env::var("BROKER_FIRST_PID").unwrap().parse().unwrap();
+    let refused = Broker::open(BrokerOptions::new(dir)).map(drop);
+    assert!(
+        matches!(refused, Err(Error::Locked { pid: Some(pid), .. }) if pid == first),
+        "{refused:?}"
+    );
+}
+
 #[tokio::test]
 async fn many_transactions_keep_the_transaction_log_short() {
     let dir = tempfile::tempdir().unwrap();

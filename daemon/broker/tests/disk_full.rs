@@ -27,8 +27,9 @@ fn values(broker: &Broker, partition: u32) -> Vec<String> {
         .collect()
 }
 
-/// Fills the disk of `dir` until it refuses, then calls `make_space`.
-async fn fill_and_go_on(dir: &Path, make_space: impl FnOnce()) {
+/// Fills the disk of `dir` until it refuses, then calls `make_space`. With `nothing_left` not even a small new file finds
+/// space.
+async fn fill_and_go_on(dir: &Path, nothing_left: bool, make_space: impl FnOnce()) {
     let options = BrokerOptions {
         segment_bytes: 100_000,
         checkpoint_bytes: 50_000,
@@ -87,7 +88,42 @@ async fn fill_and_go_on(dir: &Path, make_space: impl FnOnce()) {
     assert_eq!(values(&broker, 0), written);
     assert_eq!(values(&broker, 1), second);
 
+    let mut offset = 0;
+    if nothing_left {
+        let full = |result: Result<_, Error>| match result {
+            Ok(()) => false,
+            Err(Error::DiskFull { .. }) => true,
+            Err(e) => panic!("{e}"),
+        };
+        assert!(full(
+            broker.create_topic("u", TopicConfig::new(3)).await.map(drop)
+        ));
+        assert!(full(broker.add_partitions("t", 3).await.map(drop)));
+        let hour = [("retention.ms", Some("3600000"))];
+        assert!(full(broker.alter_topic("t", &hour).await.map(drop)));
+        // A few fit into the last page of the file.
+        while !full(broker.commit_group_offsets("f", &[("t", 0, offset + 1)]).await) {
+            offset += 1;
+            assert!(offset < 1_000);
+        }
+        while !full(broker.idempotent_producer().await.map(drop)) {}
+        while !full(broker.producer("another").await.map(drop)) {}
+        assert!(broker.topic("u").is_none());
+        assert_eq!(broker.topic("t").unwrap().partitions, 2);
+    }
+
     make_space();
+    if nothing_left {
+        broker.create_topic("u", TopicConfig::new(3)).await.unwrap();
+        broker.idempotent_producer().await.unwrap();
+        broker.producer("another").await.unwrap();
+        let committed = broker.group_offsets("f").get(&("t".to_owned(), 0)).copied();
+        assert_eq!(committed.unwrap_or(0), offset);
+        broker
+            .commit_group_offsets("f", &[("t", 0, 5_000)])
+            .await
+            .unwrap();
+    }
     broker.append("t", 0, batch(&[&large])).await.unwrap();
     written.push(large.clone());
     assert_eq!(values(&broker, 0), written);
@@ -134,10 +170,56 @@ async fn a_full_disk_refuses_writes_and_serves_reads_until_there_is_space() {
         let mounted = Mounted(dir.path().to_owned());
         let ballast = mounted.0.join("ballast");
         fs::write(&ballast, vec![0; 300_000]).unwrap();
-        fill_and_go_on(&mounted.0.join("data"), || fs::remove_file(&ballast).unwrap()).await;
+        fill_and_go_on(&mounted.0.join("data"), true, || {
+            fs::remove_file(&ballast).unwrap();
+        })
+        .await;
     } else {
         limited_in_a_process_of_its_own(dir.path());
     }
+}
+
+#[tokio::test]
+async fn deleting_a_topic_makes_space_on_a_full_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let size = c"size=1m";
+    if mount("tmpfs", dir.path(), "tmpfs", MountFlags::empty(), Some(size)).is_err() {
+        // Nothing smaller than the disk of the machine can be filled here.
+        return;
+    }
+    let mounted = Mounted(dir.path().to_owned());
+    let options = BrokerOptions {
+        segment_bytes: 100_000,
+        ..BrokerOptions::new(mounted.0.join("data"))
+    };
+    let broker = Broker::open(options.clone()).unwrap();
+    for name in ["t", "u"] {
+        broker.create_topic(name, TopicConfig::new(1)).await.unwrap();
+    }
+    broker.append("u", 0, batch(&["kept"])).await.unwrap();
+    // To be forgotten with the topic, for which a record is written.
+    broker.commit_group_offsets("g", &[("t", 0, 1)]).await.unwrap();
+    for value in ["x".repeat(7_000), "y".repeat(30)] {
+        let refused = loop {
+            match broker.append("t", 0, batch(&[&value])).await {
+                Ok(written) => assert!(written < 100_000, "the disk does not fill"),
+                Err(e) => break e,
+            }
+        };
+        assert!(matches!(refused, Error::DiskFull { .. }), "{refused}");
+    }
+    while broker.commit_group_offsets("h", &[("u", 0, 1)]).await.is_ok() {}
+    broker.delete_topic("t").await.unwrap();
+    broker
+        .append("u", 0, batch(&[&"z".repeat(300_000)]))
+        .await
+        .unwrap();
+    assert!(broker.group_offsets("g").is_empty());
+    broker.close().await.unwrap();
+    drop(broker);
+    let broker = Broker::open(options).unwrap();
+    assert!(broker.recovery().is_clean(), "{:?}", broker.recovery());
+    assert_eq!(read(&broker, "u", 0, Isolation::ReadCommitted).len(), 2);
 }
 
 #[test]
@@ -176,5 +258,5 @@ async fn limited_process() {
         )
         .unwrap();
     };
-    fill_and_go_on(&dir.join("data"), raise).await;
+    fill_and_go_on(&dir.join("data"), false, raise).await;
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustix::fs::{FlockOperation, flock};
-use rustix::io::ReadWriteFlags;
+use rustix::io::{Errno, ReadWriteFlags};
 
 use crate::disk::{Disk, DiskFile, Lock, OpenMode};
 
@@ -73,10 +73,14 @@ impl Disk for RealDisk {
             .read(true)
             .write(true)
             .open(path)?;
-        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-            let mut holder = String::new();
-            file.read_to_string(&mut holder)?;
-            return Ok(Err(holder));
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => {
+                let mut holder = String::new();
+                file.read_to_string(&mut holder)?;
+                return Ok(Err(holder));
+            }
+            Err(e) => return Err(e.into()),
         }
         file.set_len(0)?;
         writeln!(file, "{}", std::process::id())?;

@@ -237,6 +237,13 @@ async fn all_take_writes(workload: &Workload) {
             }
         }
     }
+    workload
+        .broker
+        .commit_group_offsets("again", &[("t", 0, 1)])
+        .await
+        .unwrap();
+    let producer = workload.broker.producer("again").await.unwrap();
+    producer.begin().unwrap().abort().await.unwrap();
     for error in workload
         .failures
         .iter()

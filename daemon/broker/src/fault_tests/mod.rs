@@ -16,6 +16,8 @@ mod damaged_files;
 mod durability;
 #[cfg(test)]
 mod failed_disk;
+#[cfg(test)]
+mod full_disk;
 pub mod fuzz_targets;
 #[cfg_attr(not(test), expect(dead_code, reason = "fuzzing uses a part of it"))]
 mod memory_disk;

@@ -567,7 +567,10 @@ impl Log {
     /// if that is durable.
     pub(crate) fn delete(self: &Arc<Self>, durably: bool) {
         self.gone.store(durably, Ordering::SeqCst);
-        drop(self.retire(Status::Deleted));
+        let mut state = self.retire(Status::Deleted);
+        // As long as it is open the file takes its space.
+        state.active.file = ActiveFile::existing();
+        state.sync.closed_files.clear();
     }
 
     pub(crate) fn retire(self: &Arc<Self>, status: Status) -> MutexGuard<'_, LogState> {

@@ -388,3 +388,70 @@ impl Replayed {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Broker, TopicConfig};
+
+    #[tokio::test]
+    async fn an_id_whose_epochs_are_used_up_gives_way_to_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = BrokerOptions::new(dir.path().join("data"));
+        let one = |value: &str| {
+            let mut batch = BatchBuilder::new(Compression::None);
+            batch.push(1, None, Some(value.as_bytes()), &[]);
+            batch
+        };
+        let broker = Broker::open(options.clone()).unwrap();
+        broker.create_topic("t", TopicConfig::new(1)).await.unwrap();
+        let id = broker.producer("p").await.unwrap().id();
+        let transactions = &broker.coordinator().transactions;
+        let epoch = i16::MAX - 2;
+        let end = transactions
+            .append_producer("p", ProducerId { id, epoch })
+            .unwrap();
+        transactions.log.synced(end).await.unwrap();
+        drop(broker);
+
+        let broker = Broker::open(options.clone()).unwrap();
+        let last = broker.producer("p").await.unwrap();
+        assert_eq!((last.id(), last.epoch()), (id, i16::MAX - 1));
+        let mut open = last.begin().unwrap();
+        open.append("t", 0, one("fenced")).await.unwrap();
+        // Kafka's rule: the greatest epoch is never given out, since whoever has it could not be fenced by a marker.
+        let first = broker.producer("p").await.unwrap();
+        assert!(first.id() != id && first.epoch() == 0);
+        let refused = open.append("t", 0, one("late")).await;
+        assert!(matches!(refused, Err(Error::Fenced { .. })), "{refused:?}");
+        assert!(matches!(open.commit().await, Err(Error::Fenced { .. })));
+        assert!(matches!(last.begin(), Err(Error::Fenced { .. })));
+        let mut transaction = first.begin().unwrap();
+        transaction.append("t", 0, one("mine")).await.unwrap();
+        transaction.commit().await.unwrap();
+        let id = first.id();
+        drop((first, last, broker));
+
+        let broker = Broker::open(options).unwrap();
+        let other = broker.producer("other").await.unwrap();
+        let counting = broker
+            .coordinator()
+            .transactions
+            .allocate_producer_id()
+            .await
+            .unwrap();
+        let next = broker.producer("p").await.unwrap();
+        assert_eq!((next.id(), next.epoch()), (id, 1));
+        assert!(
+            other.id() > id && counting > other.id(),
+            "no id is given out twice"
+        );
+        let mut reader = broker.reader("t", 0, 0, Isolation::ReadCommitted).unwrap();
+        let fetched = reader.try_next(1 << 20).unwrap().unwrap();
+        let values: Vec<_> = fetched
+            .records()
+            .map(|record| record.value.unwrap().to_vec())
+            .collect();
+        assert_eq!(values, [b"mine"]);
+    }
+}

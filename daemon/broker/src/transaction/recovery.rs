@@ -28,7 +28,14 @@ pub(crate) fn decide(
     for (key, partitions) in commits {
         if partitions.iter().any(|listed| !is_whole(listed, logs)) {
             torn.insert(*key);
-            transactions.append_abort(*key, Box::new(|_| {}));
+            let noted = |result: Result<()>| {
+                if let Err(error) = result {
+                    // Whatever takes the place of its batches is of a later epoch: it does not count at the next start
+                    // either.
+                    tracing::warn!(%error, "the record that a torn transaction is aborted is not written");
+                }
+            };
+            transactions.append_abort(*key, Box::new(noted));
         }
     }
     // The decision is durable before anything follows from it: the offsets of the torn batches will be given out
