@@ -5,6 +5,8 @@
 #[cfg(test)]
 mod compaction;
 #[cfg(test)]
+mod compaction_model;
+#[cfg(test)]
 mod crash_disk;
 #[cfg(test)]
 mod crash_ledger;
