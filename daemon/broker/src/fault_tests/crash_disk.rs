@@ -70,7 +70,8 @@ fn acknowledgements(ledger: &Ledger) -> Vec<Moment> {
         .chain(transactions)
         .chain(offsets)
         .chain(created)
-        .chain(deleted);
+        .chain(deleted)
+        .chain(ledger.registers.claims());
     let seen = ledger.seen.iter().map(|seen| seen.at);
     claims
         .filter_map(|claim| claim.acknowledged)

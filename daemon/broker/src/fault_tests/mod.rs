@@ -11,6 +11,10 @@ mod crash_disk;
 #[cfg(test)]
 mod crash_ledger;
 #[cfg(test)]
+mod crash_registers;
+#[cfg(test)]
+mod crash_topics;
+#[cfg(test)]
 mod crash_workload;
 #[cfg(test)]
 mod damaged_files;
