@@ -22,6 +22,8 @@ mod damaged_files;
 mod durability;
 #[cfg(test)]
 mod failed_disk;
+#[cfg(test)]
+mod failed_opening;
 pub mod fuzz_targets;
 #[cfg_attr(not(test), expect(dead_code, reason = "fuzzing uses a part of it"))]
 mod memory_disk;
