@@ -21,7 +21,7 @@ use bytes::Bytes;
 use super::memory_disk::MemoryDisk;
 use crate::batch::compression::Compression;
 use crate::batch::fetched::{Gather, Taken};
-use crate::batch::header::{BatchHeader, CRC_START, HEADER_BYTES, crc32c};
+use crate::batch::header::{BatchHeader, CRC_START, crc32c};
 use crate::disk::{Disk, OpenMode};
 use crate::log::transaction_state::BatchInfo;
 use crate::{BatchBuilder, Broker, BrokerOptions, Isolation, Start, TopicConfig};
@@ -95,7 +95,10 @@ pub fn recovery(data: &[u8]) {
     if store(&disk, &files).is_err() {
         return;
     }
-    let Ok(broker) = open(&disk) else { return };
+    let Ok(broker) = open(&disk) else {
+        assert_eq!(disk.handles(), 1, "what could not be opened is kept open");
+        return;
+    };
     for topic in broker.topics() {
         for partition in 0..topic.partitions.min(4) {
             for isolation in [Isolation::ReadCommitted, Isolation::ReadUncommitted] {
@@ -118,6 +121,8 @@ pub fn recovery(data: &[u8]) {
     // What it made of it, it opens again.
     let again = open(&disk);
     assert!(again.is_ok(), "{:?}", again.err());
+    drop(again);
+    assert_eq!(disk.handles(), 1, "what was closed is kept open");
 }
 
 fn read(broker: &Broker, topic: &str, partition: u32, isolation: Isolation) {
@@ -258,6 +263,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::batch::header::HEADER_BYTES;
 
     /// A batch as the broker stores it.
     fn stored(codec: Compression) -> Vec<u8> {
@@ -288,6 +294,12 @@ mod tests {
             assert!(batch.len() > HEADER_BYTES);
             batches(&[&[0], &batch[..]].concat());
         }
+    }
+
+    /// A log that recovery had queued kept the flusher, and it the log.
+    #[test]
+    fn an_opening_that_fails_after_it_aborted_a_transaction_keeps_nothing_open() {
+        recovery(&[0x8e, 0x8e, 0x8e, 0x8e, 0x8e, 0x2e]);
     }
 
     proptest! {

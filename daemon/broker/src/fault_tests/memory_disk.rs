@@ -168,7 +168,6 @@ impl MemoryDisk {
     }
 
     /// How many handles there are: of the disk, and of open files.
-    #[cfg(test)]
     pub(super) fn handles(&self) -> usize {
         Arc::strong_count(&self.0)
     }
