@@ -1,15 +1,18 @@
 //! What fuzzing calls: arbitrary bytes where the broker reads its own. Whatever they are, it answers with an error or
 //! with records, in bounded memory and time, and does not panic.
 //!
-//! The targets are in `daemon/broker/fuzz`, in the layout of cargo-fuzz, which needs a nightly toolchain:
+//! The targets are in `daemon/broker/fuzz`, in the layout of cargo-fuzz, which needs a nightly toolchain and is no part
+//! of the workspace:
 //!
 //! ```text
-//! cargo install cargo-fuzz
+//! cargo install cargo-fuzz --locked
 //! cd daemon/broker
-//! cargo +nightly fuzz run batches -- -max_len=4096
+//! mkdir -p fuzz/corpus/batches
+//! cargo +nightly fuzz run batches fuzz/corpus/batches fuzz/seeds/batches -- -max_len=4096
 //! cargo +nightly fuzz run recovery -- -max_len=512 -rss_limit_mb=1024
 //! ```
-//! The same functions run on the stable toolchain with random bytes as part of the tests.
+//! The seeds are batches of each codec, as `what_is_written_is_walked` has them; with `BROKER_FUZZ_SEEDS` naming a
+//! directory it writes them there. The same functions run on the stable toolchain with random bytes as part of the tests.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -292,7 +295,11 @@ mod tests {
         for codec in Compression::ALL {
             let batch = stored(codec);
             assert!(batch.len() > HEADER_BYTES);
-            batches(&[&[0], &batch[..]].concat());
+            let input = [&[1], &batch[..]].concat();
+            batches(&input);
+            if let Some(dir) = std::env::var_os("BROKER_FUZZ_SEEDS") {
+                std::fs::write(Path::new(&dir).join(codec.to_string()), input).unwrap();
+            }
         }
     }
 
