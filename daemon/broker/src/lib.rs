@@ -67,6 +67,18 @@
 //! Bounded (invariant 6): bytes written and not synced by [`BrokerOptions::in_flight_bytes`], what a reader holds by
 //! the caller's `max_bytes`, idle buffers by a constant. Open files: those with
 //! writes under way, one a reader, and [`BrokerOptions::open_files`] others. A partition takes a few KB.
+//!
+//! # How it is tested
+//! Each of these runs briefly with the other tests, and for longer as told by the environment:
+//! - `tests/crash`: a process that does everything there is to do is killed (`kill -9`), and what it was told held
+//!   against what is there. `TIDEWATER_CRASH_ROUNDS=200 cargo test --test crash`
+//! - `fault_tests`: a disk in memory that keeps, after a power failure at any moment, any legal part of what was not
+//!   synced. `TIDEWATER_CRASH_SEEDS=500 TIDEWATER_CRASH_ROUNDS=20 cargo test --lib power_fails`
+//! - `tests/model`, `fault_tests/compaction_model`: random steps against a vector, and compaction against a map.
+//!   `TIDEWATER_MODEL_CASES=1000 cargo test --test model`
+//! - `tests/list_append`: transactions under concurrency, fencing and crashes, in the manner of Elle.
+//! - `tests/interleavings`: what threads share, under a scheduler that tries their orders.
+//! - `fuzz`: arbitrary bytes as batches and as files; run by cargo-fuzz, see `fault_tests/fuzz_targets.rs`.
 
 mod batch;
 mod broker;

@@ -48,10 +48,27 @@ impl Broker {
         let begun = Instant::now();
         options.validate()?;
         let data_dir = DataDir::open(&disk, &options.data_dir)?;
+        let (topics_dir, mut data_dir) = (data_dir.topics(), Some(data_dir));
         let flusher = Flusher::new(environment, &options);
-        let topics_dir = data_dir.topics();
+        let opened = Self::open_locked(options, &flusher, &topics_dir, &mut data_dir, begun);
+        if opened.is_err() {
+            // Logs that are queued to be synced would keep it, themselves and their files for ever. The directory is
+            // still locked.
+            flusher.stop();
+        }
+        opened
+    }
 
-        let stored = TopicInfo::load_all(disk.as_ref(), &topics_dir)?;
+    /// Opens what is in a directory; takes over its lock once all is there.
+    fn open_locked(
+        options: BrokerOptions,
+        flusher: &Arc<Flusher>,
+        topics_dir: &Path,
+        data_dir: &mut Option<DataDir>,
+        begun: Instant,
+    ) -> Result<Self> {
+        let disk = Arc::clone(&flusher.disk);
+        let stored = TopicInfo::load_all(disk.as_ref(), topics_dir)?;
         let mut infos = stored.live;
         if !infos.iter().any(|info| info.name == GROUP_OFFSETS_TOPIC) {
             // The active segment is never compacted, and all of the log is read when the broker opens.
@@ -61,17 +78,17 @@ impl Broker {
                 ("segment.bytes".to_owned(), segment_bytes.to_string()),
             ]);
             let info = TopicInfo::new(GROUP_OFFSETS_TOPIC, 1, settings)?;
-            let dir = info.dir(&topics_dir);
+            let dir = info.dir(topics_dir);
             create_dir(disk.as_ref(), &dir.join("0"))?;
             sync_dir(disk.as_ref(), &dir)?;
-            info.store(disk.as_ref(), &topics_dir)?;
+            info.store(disk.as_ref(), topics_dir)?;
             infos.push(info);
         }
-        let (transactions, own, replayed) = TransactionLog::open(&options, &flusher)?;
-        let mut logs = open_logs(&infos, &topics_dir, &options, &flusher)?;
+        let (transactions, own, replayed) = TransactionLog::open(&options, flusher)?;
+        let mut logs = open_logs(&infos, topics_dir, &options, flusher)?;
         // What a process wrote that was killed may be known to the page cache alone, and a partition may be new.
         for info in &infos {
-            sync_dir(disk.as_ref(), &info.dir(&topics_dir))?;
+            sync_dir(disk.as_ref(), &info.dir(topics_dir))?;
         }
         decide(&transactions, &replayed.commits, &mut logs)?;
 
@@ -132,7 +149,7 @@ impl Broker {
             groups,
             cleaner: Keeper::new("log-cleaner", Arc::clone(&flusher.clock)),
             options,
-            flusher,
+            flusher: Arc::clone(flusher),
             coordinator,
             topics: RwLock::new(topics),
             catalog: Arc::default(),
@@ -140,7 +157,7 @@ impl Broker {
             next_timeout: NextTimeout::default(),
             recovery,
             closed: Arc::new(AtomicBool::new(false)),
-            data_dir: Mutex::new(Some(data_dir)),
+            data_dir: Mutex::new(data_dir.take()),
         });
         broker.shared.keep_producers()?;
         broker.shared.keep_logs()?;

@@ -5,7 +5,8 @@
 //! all, with all, nothing, or some of what was not synced left. The broker is opened on each of these disks and held
 //! against the [`Ledger`]. Then it goes on writing, and the power fails again, also while it was being opened.
 //!
-//! `TIDEWATER_CRASH_ROUNDS` sets how many moments of each workload are tried, `TIDEWATER_CRASH_SEED` the seed.
+//! `TIDEWATER_CRASH_SEED` sets the seed, `TIDEWATER_CRASH_SEEDS` how many from there on are tried, each with a workload of
+//! its own, and `TIDEWATER_CRASH_ROUNDS` how many moments of each workload.
 
 use std::ops::RangeInclusive;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -70,7 +71,8 @@ fn acknowledgements(ledger: &Ledger) -> Vec<Moment> {
         .chain(transactions)
         .chain(offsets)
         .chain(created)
-        .chain(deleted);
+        .chain(deleted)
+        .chain(ledger.registers.claims());
     let seen = ledger.seen.iter().map(|seen| seen.at);
     claims
         .filter_map(|claim| claim.acknowledged)
@@ -253,16 +255,20 @@ fn brief(event: &Event) -> String {
     }
 }
 
-fn seed(default: u64) -> u64 {
-    from_env("TIDEWATER_CRASH_SEED").unwrap_or(default)
+fn fail_with_many_seeds(default: u64, flush_threads: usize) {
+    let first = from_env("TIDEWATER_CRASH_SEED").unwrap_or(default);
+    let seeds = from_env("TIDEWATER_CRASH_SEEDS").unwrap_or(1);
+    for seed in first..first + seeds {
+        fail_at_many_moments(seed, flush_threads);
+    }
 }
 
 #[test]
 fn nothing_is_lost_when_the_power_fails_with_one_flusher_thread() {
-    fail_at_many_moments(seed(1), 1);
+    fail_with_many_seeds(1, 1);
 }
 
 #[test]
 fn nothing_is_lost_when_the_power_fails_with_several_flusher_threads() {
-    fail_at_many_moments(seed(2), 3);
+    fail_with_many_seeds(2, 3);
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use super::crash_registers::{AGAIN, KEYED, Registers};
 use super::memory_disk::Moment;
 use crate::{Broker, Isolation, Sequence, Start};
 
@@ -88,6 +89,7 @@ pub(super) struct Ledger {
     pub(super) gone: Vec<(String, Moment)>,
     /// Batches that did not show when the broker was opened before; the values of some are also in `gone`.
     pub(super) lost: Vec<Append>,
+    pub(super) registers: Registers,
     /// The power failed, and what was acknowledged with durability `os` may be lost.
     pub(super) power_failed: bool,
 }
@@ -112,7 +114,7 @@ impl Claim {
     }
 
     /// The claim as it stood at a moment; `None` if it was not begun.
-    fn at(self, moment: Moment) -> Option<Self> {
+    pub(super) fn at(self, moment: Moment) -> Option<Self> {
         // What begun at 0 came before this count.
         (self.begun == 0 || self.begun < moment).then(|| Self {
             begun: self.begun,
@@ -120,13 +122,13 @@ impl Claim {
         })
     }
 
-    fn restart(&mut self) {
+    pub(super) fn restart(&mut self) {
         // Before the first event of the new count.
         self.begun = 0;
         self.acknowledged = self.acknowledged.map(|_| 0);
     }
 
-    fn holds(self) -> bool {
+    pub(super) fn holds(self) -> bool {
         self.acknowledged.is_some()
     }
 }
@@ -144,7 +146,8 @@ impl Shown {
             uncommitted: HashMap::new(),
         };
         for topic in broker.topics() {
-            if topic.name.starts_with("__") {
+            // Those are looked at by `Registers`.
+            if topic.name.starts_with("__") || topic.name == KEYED || topic.name == AGAIN {
                 continue;
             }
             for partition in 0..topic.partitions {
@@ -213,6 +216,7 @@ impl Ledger {
             seen: seen.cloned().collect(),
             gone: gone.cloned().collect(),
             lost: self.lost.clone(),
+            registers: self.registers.at(moment),
             power_failed: self.power_failed,
         }
     }
@@ -236,6 +240,7 @@ impl Ledger {
                 deleted.restart();
             }
         }
+        ledger.registers.restart();
         for seen in &mut ledger.seen {
             seen.at = 0;
         }
@@ -302,6 +307,7 @@ impl Ledger {
         self.check_transactions(broker, &shown, now);
         self.gone.extend(gone);
         self.check_offsets(broker, now);
+        self.registers.check(broker, now);
     }
 
     /// Every value that was ever given to the broker.
@@ -316,7 +322,10 @@ impl Ledger {
 
     fn check_topics(&mut self, broker: &Broker, now: Moment) {
         let names: BTreeSet<String> = broker.topics().into_iter().map(|topic| topic.name).collect();
-        for name in names.iter().filter(|name| !name.starts_with("__")) {
+        for name in names
+            .iter()
+            .filter(|name| !name.starts_with("__") && *name != AGAIN)
+        {
             assert!(self.topics.contains_key(name), "topic {name} is invented");
         }
         self.topics.retain(|name, life| {
@@ -345,7 +354,7 @@ impl Ledger {
             *most = (most.0.max(seen.high_watermark), most.1.max(seen.last_stable));
         }
         let mut news = Vec::new();
-        for topic in broker.topics() {
+        for topic in broker.topics().into_iter().filter(|topic| topic.name != AGAIN) {
             for partition in 0..topic.partitions {
                 let place = (topic.name.clone(), partition);
                 let offsets = broker.offsets(&topic.name, partition).unwrap();

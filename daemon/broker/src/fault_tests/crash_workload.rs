@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use super::crash_ledger::{
     Append, Claim, GROUP, GroupOffset, Ledger, OS, Part, Place, Seen, TopicLife, Transaction, group,
 };
+use super::crash_registers::{Register, VISITORS};
 use super::memory_disk::{MemoryDisk, Moment};
 use crate::log::producers::KEPT;
 use crate::{BatchBuilder, Broker, Compression, Error, Result, Sequence, TopicConfig};
@@ -56,11 +57,14 @@ impl Workload {
             self.offsets(steps),
             self.numbered(steps),
             self.to_the_system(steps),
+            self.keys(steps),
+            self.grow(steps / 8),
+            self.come_again(steps / 8),
         );
     }
 
     /// The result, if there is one; errors are for a disk that fails.
-    fn ok<T>(&self, result: Result<T>) -> Option<T> {
+    pub(super) fn ok<T>(&self, result: Result<T>) -> Option<T> {
         match (result, &self.failures) {
             (Ok(value), _) => Some(value),
             (Err(e), Some(failures)) => {
@@ -86,16 +90,16 @@ impl Workload {
         self.ok(result)
     }
 
-    fn now(&self) -> Moment {
+    pub(super) fn now(&self) -> Moment {
         self.disk.now()
     }
 
-    fn random(&self, part: u64) -> Rng {
+    pub(super) fn random(&self, part: u64) -> Rng {
         Rng::with_seed(self.seed.wrapping_mul(31).wrapping_add(part))
     }
 
     /// Values that no other has, mostly short, at times of several pages.
-    fn values(&self, name: &str, random: &mut Rng) -> Vec<String> {
+    pub(super) fn values(&self, name: &str, random: &mut Rng) -> Vec<String> {
         let count = random.usize(1..4);
         let size = if random.u32(..8) == 0 { 5_000 } else { 200 };
         let generation = self.generation;
@@ -104,7 +108,7 @@ impl Workload {
             .collect()
     }
 
-    async fn create(&self, name: &str, config: TopicConfig) {
+    pub(super) async fn create(&self, name: &str, config: TopicConfig) {
         let life = TopicLife {
             created: Claim::begun(self.now()),
             deleted: None,
@@ -359,6 +363,12 @@ impl Workload {
             for i in 0..random.u32(..3) {
                 let values = self.values(&format!("{name}-{i}"), &mut random);
                 self.append((name.clone(), 0), values).await;
+            }
+            if random.bool() {
+                let offset = [(name.as_str(), 0, 7)];
+                let register = Register::Offset(name.clone());
+                let commit = self.broker.commit_group_offsets(VISITORS, &offset);
+                self.set(register, Some("7".to_owned()), commit).await;
             }
             if random.bool() {
                 let claim = Claim::begun(self.now());

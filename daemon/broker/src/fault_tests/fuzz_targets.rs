@@ -1,15 +1,18 @@
 //! What fuzzing calls: arbitrary bytes where the broker reads its own. Whatever they are, it answers with an error or
 //! with records, in bounded memory and time, and does not panic.
 //!
-//! The targets are in `daemon/broker/fuzz`, in the layout of cargo-fuzz, which needs a nightly toolchain:
+//! The targets are in `daemon/broker/fuzz`, in the layout of cargo-fuzz, which needs a nightly toolchain and is no part
+//! of the workspace:
 //!
 //! ```text
-//! cargo install cargo-fuzz
+//! cargo install cargo-fuzz --locked
 //! cd daemon/broker
-//! cargo +nightly fuzz run batches -- -max_len=4096
+//! mkdir -p fuzz/corpus/batches
+//! cargo +nightly fuzz run batches fuzz/corpus/batches fuzz/seeds/batches -- -max_len=4096
 //! cargo +nightly fuzz run recovery -- -max_len=512 -rss_limit_mb=1024
 //! ```
-//! The same functions run on the stable toolchain with random bytes as part of the tests.
+//! The seeds are batches of each codec, as `what_is_written_is_walked` has them; with `BROKER_FUZZ_SEEDS` naming a
+//! directory it writes them there. The same functions run on the stable toolchain with random bytes as part of the tests.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -21,7 +24,7 @@ use bytes::Bytes;
 use super::memory_disk::MemoryDisk;
 use crate::batch::compression::Compression;
 use crate::batch::fetched::{Gather, Taken};
-use crate::batch::header::{BatchHeader, CRC_START, HEADER_BYTES, crc32c};
+use crate::batch::header::{BatchHeader, CRC_START, crc32c};
 use crate::disk::{Disk, OpenMode};
 use crate::log::transaction_state::BatchInfo;
 use crate::{BatchBuilder, Broker, BrokerOptions, Isolation, Start, TopicConfig};
@@ -95,7 +98,10 @@ pub fn recovery(data: &[u8]) {
     if store(&disk, &files).is_err() {
         return;
     }
-    let Ok(broker) = open(&disk) else { return };
+    let Ok(broker) = open(&disk) else {
+        assert_eq!(disk.handles(), 1, "what could not be opened is kept open");
+        return;
+    };
     for topic in broker.topics() {
         for partition in 0..topic.partitions.min(4) {
             for isolation in [Isolation::ReadCommitted, Isolation::ReadUncommitted] {
@@ -118,6 +124,8 @@ pub fn recovery(data: &[u8]) {
     // What it made of it, it opens again.
     let again = open(&disk);
     assert!(again.is_ok(), "{:?}", again.err());
+    drop(again);
+    assert_eq!(disk.handles(), 1, "what was closed is kept open");
 }
 
 fn read(broker: &Broker, topic: &str, partition: u32, isolation: Isolation) {
@@ -258,6 +266,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::batch::header::HEADER_BYTES;
 
     /// A batch as the broker stores it.
     fn stored(codec: Compression) -> Vec<u8> {
@@ -286,8 +295,18 @@ mod tests {
         for codec in Compression::ALL {
             let batch = stored(codec);
             assert!(batch.len() > HEADER_BYTES);
-            batches(&[&[0], &batch[..]].concat());
+            let input = [&[1], &batch[..]].concat();
+            batches(&input);
+            if let Some(dir) = std::env::var_os("BROKER_FUZZ_SEEDS") {
+                std::fs::write(Path::new(&dir).join(codec.to_string()), input).unwrap();
+            }
         }
+    }
+
+    /// A log that recovery had queued kept the flusher, and it the log.
+    #[test]
+    fn an_opening_that_fails_after_it_aborted_a_transaction_keeps_nothing_open() {
+        recovery(&[0x8e, 0x8e, 0x8e, 0x8e, 0x8e, 0x2e]);
     }
 
     proptest! {

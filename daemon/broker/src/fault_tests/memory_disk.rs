@@ -167,6 +167,11 @@ impl MemoryDisk {
         self.0.lock().fault = None;
     }
 
+    /// How many handles there are: of the disk, and of open files.
+    pub(super) fn handles(&self) -> usize {
+        Arc::strong_count(&self.0)
+    }
+
     /// The paths and contents of all files.
     pub(super) fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let inner = self.0.lock();

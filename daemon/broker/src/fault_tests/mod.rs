@@ -5,9 +5,15 @@
 #[cfg(test)]
 mod compaction;
 #[cfg(test)]
+mod compaction_model;
+#[cfg(test)]
 mod crash_disk;
 #[cfg(test)]
 mod crash_ledger;
+#[cfg(test)]
+mod crash_registers;
+#[cfg(test)]
+mod crash_topics;
 #[cfg(test)]
 mod crash_workload;
 #[cfg(test)]
@@ -16,6 +22,8 @@ mod damaged_files;
 mod durability;
 #[cfg(test)]
 mod failed_disk;
+#[cfg(test)]
+mod failed_opening;
 #[cfg(test)]
 mod full_disk;
 pub mod fuzz_targets;

@@ -303,9 +303,11 @@ impl Opening<'_> {
     /// Not while a segment is missing or short: what is listed may be a checkpoint's of before they were replaced, and
     /// what it does not know all there is of their records.
     fn remove_superseded(&self) -> Result<()> {
-        if !self.quarantined.is_empty() {
+        if self.superseded.is_empty() || !self.quarantined.is_empty() {
             return Ok(());
         }
+        // The process may have died between the rename of the checkpoint that does without them and its sync.
+        sync_dir(self.disk.as_ref(), &self.dir)?;
         for name in &self.superseded {
             tracing::info!(path = %log_path(&self.dir, *name).display(), "removing a segment that is replaced");
             segment::remove(self.disk.as_ref(), &self.dir, *name)?;

@@ -154,11 +154,13 @@ pub fn numbered_values(writer: u64, number: u64) -> Vec<String> {
     (0..count).map(value).collect()
 }
 
-/// Three batches at a time, from the first that was not acknowledged on, as a client does that lost its connection.
+/// Three batches at a time, as a client does that lost its connection: from before the first that was not acknowledged
+/// on. Two that were, and at most three whose fate is not known, are the five the broker remembers.
 async fn send_numbered(broker: Broker, writer: u64, state: String) {
     let known = state.split_once(':');
     let (id, first) = if let Some((id, next)) = known {
-        (id.parse().unwrap(), next.parse().unwrap())
+        let next: u64 = next.parse().unwrap();
+        (id.parse().unwrap(), next.saturating_sub(2))
     } else {
         let id = broker.idempotent_producer().await.unwrap().id();
         say(&format!("numbering {writer} {id}"));
