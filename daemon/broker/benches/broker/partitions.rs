@@ -92,6 +92,7 @@ pub fn measure(bench: &mut Bench) -> Result<Part> {
 fn raw_files(dir: &Path, files: usize, seconds: f64) -> Result<f64> {
     let bytes = Batches::of(1 << 10).bytes();
     let threads = SYNCS.min(files);
-    let done = raw::grouped(dir, files, threads, bytes, Duration::from_secs_f64(seconds))?;
+    let mut files = raw::Files::create(dir, files)?;
+    let done = files.grouped(threads, bytes, Duration::from_secs_f64(seconds))?;
     Ok(done.rate() / bytes as f64)
 }
