@@ -154,7 +154,8 @@
 //! # Memory
 //! Bounded (invariant 6): bytes written and not synced by [`BrokerOptions::in_flight_bytes`], what a reader holds by
 //! the caller's `max_bytes`, idle buffers by a constant. Open files: those with
-//! writes under way, one a reader, and [`BrokerOptions::open_files`] others. A partition takes a few KB.
+//! writes under way, one a reader, and [`BrokerOptions::open_files`] others. A partition takes 3 to 4 KB, and the index
+//! entries since its last checkpoint. What that comes to, and how fast it all is: `BENCHMARKS.md` beside the sources.
 //!
 //! # How it is tested
 //! Each of these runs briefly with the other tests, and for longer as told by the environment:

@@ -61,9 +61,9 @@ pub struct BrokerOptions {
     /// How often it is looked what goes by `retention.ms` and `retention.bytes`, and which active segments are closed by
     /// `segment.ms` though nothing more is written (default 5 minutes, Kafka's `log.retention.check.interval.ms`).
     pub retention_check_interval: Duration,
-    /// Bytes in which compaction notes keys (default 32 MiB, for a million of them; Kafka's
-    /// `log.cleaner.dedupe.buffer.size`). They are held while a topic is compacted; a topic with more keys is compacted
-    /// in several passes.
+    /// Bytes in which compaction notes keys (default 32 MiB, for 800,000 of them; Kafka's
+    /// `log.cleaner.dedupe.buffer.size`). As many as its keys need are held while a topic is compacted; a topic with more
+    /// keys is compacted in several passes.
     pub compaction_key_bytes: usize,
     /// How long committed offsets are kept in a group without members, from the commit or from when the last member left:
     /// Kafka's `offsets.retention.minutes`. Default `None`, for ever (Kafka's is 7 days): who reads may be paused for

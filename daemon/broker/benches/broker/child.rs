@@ -2,6 +2,7 @@
 //!
 //! A child says a line of JSON at each step and waits for a line to go on; it ends when its input does.
 
+use std::hint::black_box;
 use std::io::{BufRead, BufReader, Write, stdin, stdout};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -12,11 +13,12 @@ use std::time::{Duration, Instant};
 use clap::Subcommand;
 use rustix::process::{Signal, set_parent_process_death_signal};
 use serde_json::{Value, json};
-use tidewater_broker::{Broker, Error, Isolation, Start};
+use tidewater_broker::{Broker, BrokerOptions, Error, Isolation, Start};
 
-use crate::load::{self, Batches};
+use crate::figures::Spread;
+use crate::load::{self, Batches, KeyedBatches};
 use crate::process::cpu_seconds;
-use crate::{Failure, Result};
+use crate::{Failure, Result, files};
 
 /// What a child does. Not for people.
 #[derive(Debug, Subcommand)]
@@ -26,8 +28,19 @@ pub enum Role {
     Open { dir: PathBuf },
     /// Creates a topic in an empty broker.
     Create { dir: PathBuf, partitions: u32 },
-    /// Writes and reads with all its might.
-    Load { dir: PathBuf, partitions: u32 },
+    /// Writes batches of so many bytes, and reads, with all its might.
+    Load {
+        dir: PathBuf,
+        partitions: u32,
+        bytes: usize,
+    },
+    /// Writes so many bytes of records of so many keys, and compacts them.
+    Compact {
+        dir: PathBuf,
+        bytes: usize,
+        value: usize,
+        keys: u64,
+    },
     /// Writes so many bytes, says so, and goes on writing.
     Fill {
         dir: PathBuf,
@@ -115,7 +128,17 @@ pub fn run(role: Role) -> Result<()> {
     match role {
         Role::Open { dir } => runtime.block_on(opened(&dir)),
         Role::Create { dir, partitions } => runtime.block_on(created(&dir, partitions)),
-        Role::Load { dir, partitions } => runtime.block_on(loaded(&dir, partitions)),
+        Role::Load {
+            dir,
+            partitions,
+            bytes,
+        } => runtime.block_on(loaded(&dir, partitions, bytes)),
+        Role::Compact {
+            dir,
+            bytes,
+            value,
+            keys,
+        } => runtime.block_on(compacted(&dir, bytes, value, keys)),
         Role::Fill {
             dir,
             partitions,
@@ -192,6 +215,15 @@ async fn serve(broker: &Broker, partitions: u32) -> Result<()> {
                 let share = (cpu_seconds() - cpu) / begun.elapsed().as_secs_f64();
                 say(&json!({"cpu_share": share}))?;
             }
+            "metrics" => {
+                let mut times: Vec<f64> = Vec::new();
+                for _ in 0..21 {
+                    let begun = Instant::now();
+                    black_box(broker.metrics());
+                    times.push(begun.elapsed().as_secs_f64());
+                }
+                say(&json!({"seconds": Spread::of(times).median}))?;
+            }
             "close" => {
                 let begun = Instant::now();
                 broker.close().await?;
@@ -203,7 +235,7 @@ async fn serve(broker: &Broker, partitions: u32) -> Result<()> {
     Ok(())
 }
 
-async fn loaded(dir: &Path, partitions: u32) -> Result<()> {
+async fn loaded(dir: &Path, partitions: u32, bytes: usize) -> Result<()> {
     let (broker, _) = open(dir)?;
     broker.create_topic("t", load::topic(partitions, "fsync")).await?;
     for partition in 0..partitions {
@@ -222,9 +254,45 @@ async fn loaded(dir: &Path, partitions: u32) -> Result<()> {
         .unwrap_or_default()
         .parse()?;
     let time = Duration::from_secs_f64(seconds);
-    let done = load::write(&broker, "t", partitions, 64, &Batches::of(64 << 10), time).await?;
+    let done = load::write(&broker, "t", partitions, 64, &Batches::of(bytes), time).await?;
     say(&json!({"bytes_per_second": done.rate()}))?;
     tokio::task::spawn_blocking(told).await??;
+    Ok(())
+}
+
+async fn compacted(dir: &Path, bytes: usize, value: usize, keys: u64) -> Result<()> {
+    let broker = Broker::open(BrokerOptions {
+        // When it is told to, and not before.
+        compaction_interval: Duration::from_hours(1),
+        ..load::options(dir)
+    })?;
+    let mut topic = load::topic(1, "os");
+    for (name, value) in [
+        ("cleanup.policy", "compact"),
+        ("min.cleanable.dirty.ratio", "0"),
+        ("segment.bytes", "67108864"),
+    ] {
+        topic.settings.insert(name.to_owned(), value.to_owned());
+    }
+    broker.create_topic("t", topic).await?;
+    let mut batches = KeyedBatches::new(value, keys);
+    let mut written = 0;
+    while written < bytes {
+        let batch = batches.next_batch();
+        written += batch.bytes();
+        broker.append("t", 0, batch).await?;
+    }
+    say(&json!({"bytes": files::bytes(&files::segments(dir)?)?}))?;
+    told()?;
+    let (begun, cpu) = (Instant::now(), cpu_seconds());
+    broker.run_housekeeping_now();
+    let said = json!({
+        "seconds": begun.elapsed().as_secs_f64(),
+        "cpu_seconds": cpu_seconds() - cpu,
+        "bytes": files::bytes(&files::segments(dir)?)?,
+    });
+    say(&said)?;
+    told()?;
     Ok(())
 }
 

@@ -206,6 +206,7 @@ pub fn size(bytes: u64) -> String {
     match bytes {
         0..1_024 => format!("{bytes} B"),
         1_024..1_048_576 => format!("{} KB", bytes >> 10),
+        1_048_576..100_000_000 => format!("{} MB", bytes >> 20),
         _ => format!("{:.1} GB", bytes as f64 / 1e9),
     }
 }

@@ -13,11 +13,15 @@ use crate::{Failure, Result};
 /// Sync threads of the broker, and of the raw figures beside it.
 pub const SYNCS: usize = 4;
 
-pub fn open(dir: &Path) -> Result<Broker> {
-    Ok(Broker::open(BrokerOptions {
+pub fn options(dir: &Path) -> BrokerOptions {
+    BrokerOptions {
         flush_threads: SYNCS,
         ..BrokerOptions::new(dir)
-    })?)
+    }
+}
+
+pub fn open(dir: &Path) -> Result<Broker> {
+    Ok(Broker::open(options(dir))?)
 }
 
 /// A runtime like that of a daemon on a small machine.
@@ -75,6 +79,32 @@ impl Batches {
     /// Bytes of one batch.
     pub fn bytes(&self) -> usize {
         self.batch().bytes()
+    }
+}
+
+/// Makes batches of about 64 KB whose records have one of so many keys each, in no order.
+pub struct KeyedBatches {
+    value: Vec<u8>,
+    keys: u64,
+    random: fastrand::Rng,
+}
+
+impl KeyedBatches {
+    pub fn new(value: usize, keys: u64) -> Self {
+        Self {
+            value: noise(value),
+            keys,
+            random: fastrand::Rng::with_seed(11),
+        }
+    }
+
+    pub fn next_batch(&mut self) -> BatchBuilder {
+        let mut batch = BatchBuilder::new(Compression::None);
+        while batch.bytes() < 64 << 10 {
+            let key = self.random.u64(0..self.keys).to_be_bytes();
+            batch.push(1_700_000_000_000, Some(&key), Some(&self.value), &[]);
+        }
+        batch
     }
 }
 

@@ -6,6 +6,8 @@
 
 mod append;
 mod child;
+mod codecs;
+mod compaction;
 mod figures;
 mod files;
 mod latency;
@@ -82,6 +84,10 @@ enum Subject {
     Append,
     /// Reading from the page cache and from the disk.
     Read,
+    /// Appending and reading with each compression codec.
+    Codecs,
+    /// Compaction, beside reading and writing as many bytes.
+    Compaction,
     /// Resident memory, idle and loaded.
     Memory,
     /// The cost of 1 to 10,000 partitions.
@@ -168,6 +174,8 @@ fn measure(arguments: &Arguments) -> Result<()> {
             Subject::Transactions => transactions::measure,
             Subject::Append => append::measure,
             Subject::Read => read::measure,
+            Subject::Codecs => codecs::measure,
+            Subject::Compaction => compaction::measure,
             Subject::Memory => memory::measure,
             Subject::Partitions => partitions::measure,
             Subject::Recovery => recovery::measure,

@@ -16,8 +16,8 @@ pub fn measure(bench: &mut Bench) -> Result<Part> {
         "partitions",
         "A process of its own for each. `touch`: one small durable append to every partition, all at once. `appends`: \
          1 KB each, durable,\nby 64 to 1,024 writers over all partitions; raw: as many files, 4 threads, write and \
-         fdatasync of 1 KB each in turn. RSS per\npartition is after both, less that with one partition. Open: after \
-         kill -9 and after a clean close.",
+         fdatasync of 1 KB each in turn. RSS per\npartition is after both, less that with one partition. Metrics: \
+         one snapshot of all.\nOpen: after kill -9 and after a clean close.",
         &[
             "partitions",
             "create s",
@@ -29,6 +29,7 @@ pub fn measure(bench: &mut Bench) -> Result<Part> {
             "RSS MB",
             "RSS KB/partition",
             "idle CPU %",
+            "metrics ms",
             "open after kill s",
             "close s",
             "open after close s",
@@ -48,6 +49,7 @@ pub fn measure(bench: &mut Bench) -> Result<Part> {
         let touched = child.ask("touch")?;
         let appended = child.ask(&format!("append {seconds}"))?;
         let idle = child.ask("idle 1")?;
+        let metrics = child.ask("metrics")?;
         let memory = resident(child.pid())?.now;
         let files = open_files(child.pid())?;
         child.kill()?;
@@ -77,6 +79,7 @@ pub fn measure(bench: &mut Bench) -> Result<Part> {
                 Cell::number(each, 1)
             },
             Cell::number(figure(&idle, "cpu_share") * 100.0, 1),
+            Cell::number(figure(&metrics, "seconds") * 1e3, 3),
             Cell::number(figure(&killed, "seconds"), 3),
             Cell::number(figure(&closed, "seconds"), 3),
             Cell::number(figure(&clean, "seconds"), 3),
@@ -89,6 +92,7 @@ pub fn measure(bench: &mut Bench) -> Result<Part> {
 fn raw_files(dir: &Path, files: usize, seconds: f64) -> Result<f64> {
     let bytes = Batches::of(1 << 10).bytes();
     let threads = SYNCS.min(files);
-    let done = raw::grouped(dir, files, threads, bytes, Duration::from_secs_f64(seconds))?;
+    let mut files = raw::Files::create(dir, files)?;
+    let done = files.grouped(threads, bytes, Duration::from_secs_f64(seconds))?;
     Ok(done.rate() / bytes as f64)
 }

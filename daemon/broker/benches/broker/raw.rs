@@ -74,42 +74,49 @@ impl Done {
     }
 }
 
-/// `threads` threads share `files` files; each goes round its own: `write` of `group` bytes, `fdatasync`.
-pub fn grouped(dir: &Path, files: usize, threads: usize, group: usize, time: Duration) -> Result<Done> {
-    let data = noise(group);
-    let mut shares: Vec<Vec<Appended>> = Vec::new();
-    shares.resize_with(threads, Vec::new);
-    for (i, file) in create(dir, files)?.into_iter().enumerate() {
-        shares[i % threads].push(file);
+/// Files that are written to in turn, and go on growing from round to round as those of the log do.
+pub struct Files(Vec<Appended>);
+
+impl Files {
+    pub fn create(dir: &Path, count: usize) -> Result<Self> {
+        create(dir, count).map(Self)
     }
-    let (begun, cpu) = (Instant::now(), cpu_seconds());
-    let work = |mut share: Vec<Appended>| -> Result<(u64, Vec<Appended>)> {
-        let mut bytes = 0;
-        loop {
-            for file in &mut share {
-                if begun.elapsed() >= time {
-                    return Ok((bytes, share));
-                }
-                file.write(&data)?;
-                file.sync()?;
-                bytes += data.len() as u64;
-            }
+
+    /// `threads` threads share the files; each goes round its own: `write` of `group` bytes, `fdatasync`.
+    pub fn grouped(&mut self, threads: usize, group: usize, time: Duration) -> Result<Done> {
+        let data = noise(group);
+        let mut shares: Vec<Vec<&mut Appended>> = Vec::new();
+        shares.resize_with(threads, Vec::new);
+        for (i, file) in self.0.iter_mut().enumerate() {
+            shares[i % threads].push(file);
         }
-    };
-    let done: Vec<_> = thread::scope(|scope| {
-        let running: Vec<_> = shares
-            .into_iter()
-            .map(|share| scope.spawn(move || work(share)))
-            .collect();
-        running.into_iter().map(join).collect::<Result<_>>()
-    })?;
-    // The files are removed after the clock has stopped.
-    let (seconds, cpu_seconds) = (begun.elapsed().as_secs_f64(), cpu_seconds() - cpu);
-    Ok(Done {
-        bytes: done.iter().map(|(bytes, _)| bytes).sum(),
-        seconds,
-        cpu_seconds,
-    })
+        let (begun, cpu) = (Instant::now(), cpu_seconds());
+        let work = |mut share: Vec<&mut Appended>| -> Result<u64> {
+            let mut bytes = 0;
+            loop {
+                for file in &mut share {
+                    if begun.elapsed() >= time {
+                        return Ok(bytes);
+                    }
+                    file.write(&data)?;
+                    file.sync()?;
+                    bytes += data.len() as u64;
+                }
+            }
+        };
+        let done: Vec<_> = thread::scope(|scope| {
+            let running: Vec<_> = shares
+                .into_iter()
+                .map(|share| scope.spawn(move || work(share)))
+                .collect();
+            running.into_iter().map(join).collect::<Result<_>>()
+        })?;
+        Ok(Done {
+            bytes: done.iter().sum(),
+            seconds: begun.elapsed().as_secs_f64(),
+            cpu_seconds: cpu_seconds() - cpu,
+        })
+    }
 }
 
 fn join<T>(running: thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {

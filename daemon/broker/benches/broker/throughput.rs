@@ -44,9 +44,10 @@ pub fn measure(bench: &mut Bench) -> Result<Part> {
                 let threads = SYNCS.min(files).min(writers as usize);
                 let name = format!("t-{bytes}-{partitions}-{writers}");
                 runtime.block_on(broker.create_topic(&name, load::topic(partitions, "fsync")))?;
+                let mut raw_files = raw::Files::create(&bench.dir, files)?;
                 let (mut ours, mut raws) = (Vec::new(), Vec::new());
                 for round in 0..rounds {
-                    let raw = || raw::grouped(&bench.dir, files, threads, group, time);
+                    let mut raw = || raw_files.grouped(threads, group, time);
                     let log =
                         || runtime.block_on(load::write(&broker, &name, partitions, writers, &batches, time));
                     // Whoever comes first may find the disk rested.
@@ -60,6 +61,7 @@ pub fn measure(bench: &mut Bench) -> Result<Part> {
                     raws.push(raw);
                 }
                 runtime.block_on(broker.delete_topic(&name))?;
+                drop(raw_files);
                 let ratio = Spread::of(ours.iter().zip(&raws).map(|(log, raw)| log.rate() / raw.rate()));
                 if bytes == 64 << 10 {
                     least = least.min(ratio.median);

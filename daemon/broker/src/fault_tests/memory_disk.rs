@@ -82,6 +82,8 @@ pub(super) enum Operation {
 
 type Fault = Box<dyn FnMut(Operation, &Path) -> Option<io::Error> + Send>;
 
+type Meanwhile = Arc<dyn Fn() + Send + Sync>;
+
 #[derive(Clone)]
 pub(super) struct MemoryDisk(Arc<Mutex<Inner>>);
 
@@ -91,6 +93,7 @@ struct Inner {
     nodes: Vec<Node>,
     history: Vec<Event>,
     fault: Option<Fault>,
+    during_syncs: Option<Meanwhile>,
 }
 
 struct MemoryFile {
@@ -114,6 +117,7 @@ impl MemoryDisk {
             nodes,
             history: Vec::new(),
             fault: None,
+            during_syncs: None,
         })))
     }
 
@@ -125,6 +129,7 @@ impl MemoryDisk {
             nodes: base.to_vec(),
             history: Vec::new(),
             fault: None,
+            during_syncs: None,
         };
         for event in history {
             inner.repeat(event).unwrap();
@@ -170,6 +175,11 @@ impl MemoryDisk {
     /// How many handles there are: of the disk, and of open files.
     pub(super) fn handles(&self) -> usize {
         Arc::strong_count(&self.0)
+    }
+
+    /// Has each sync of a file, once begun, wait for `meanwhile`; others read and write until it is done.
+    pub(super) fn during_syncs(&self, meanwhile: impl Fn() + Send + Sync + 'static) {
+        self.0.lock().during_syncs = Some(Arc::new(meanwhile));
     }
 
     /// The paths and contents of all files.
@@ -476,16 +486,19 @@ impl DiskFile for MemoryFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        let begun = {
+        let (begun, meanwhile) = {
             let mut inner = self.disk.0.lock();
             if let Err(e) = inner.check(Operation::Sync, &self.path) {
                 inner.history.push(Event::SyncFailed { file: self.id });
                 return Err(e);
             }
-            inner.history.len()
+            (inner.history.len(), inner.during_syncs.clone())
         };
         // Others write meanwhile.
-        std::thread::yield_now();
+        match meanwhile {
+            Some(meanwhile) => meanwhile(),
+            None => std::thread::yield_now(),
+        }
         self.disk
             .0
             .lock()

@@ -3,6 +3,8 @@
 //! the files hold anything at all.
 
 #[cfg(test)]
+mod back_pressure;
+#[cfg(test)]
 mod compaction;
 #[cfg(test)]
 mod compaction_model;

@@ -4,6 +4,9 @@
 //! The file is described in [`layout`](crate::layout#indexes). It is written without syncing, since it can always be
 //! rebuilt from the segment; whoever uses an entry first checks that the batch it points to is there. What an entry
 //! says of timestamps cannot be checked so, which is why each has a checksum.
+//!
+//! Of a segment being written, the entries that are in the file need not be in memory: readers that follow the log have
+//! no use for them, and ten thousand partitions would hold gigabytes (invariant 6).
 
 use std::io;
 use std::path::Path;
@@ -20,10 +23,13 @@ pub(crate) const NO_TIMESTAMP: i64 = i64::MIN;
 pub(crate) struct SegmentIndex {
     base: u64,
     interval: u64,
+    /// Those after the forgotten ones.
     entries: Vec<Entry>,
+    /// How many come before these, in the file alone.
+    forgotten: usize,
     /// The greatest timestamp of all batches noted.
     max_timestamp: i64,
-    /// How many of the entries are in the file.
+    /// How many are in the file, the forgotten ones included.
     stored: usize,
 }
 
@@ -85,6 +91,7 @@ impl SegmentIndex {
             base,
             interval,
             entries: Vec::new(),
+            forgotten: 0,
             max_timestamp: NO_TIMESTAMP,
             stored: 0,
         }
@@ -113,6 +120,18 @@ impl SegmentIndex {
     /// What a checkpoint says of the batches before those that are noted from now on.
     pub(crate) fn set_max_timestamp(&mut self, max_timestamp: i64) {
         self.max_timestamp = max_timestamp;
+    }
+
+    /// Whether what is in memory tells where to look for `offset`; else it takes the [whole](Self::whole) index.
+    pub(crate) fn covers(&self, offset: u64) -> bool {
+        let first = self.entries.first();
+        self.forgotten == 0 || first.is_some_and(|e| self.base + u64::from(e.offset) <= offset)
+    }
+
+    /// As [`covers`](Self::covers), for `timestamp`.
+    pub(crate) fn covers_time(&self, timestamp: i64) -> bool {
+        let first = self.entries.first();
+        self.forgotten == 0 || first.is_some_and(|e| e.max_before < timestamp)
     }
 
     /// The nearest known batch at or before `offset`: its base offset and position.
@@ -150,20 +169,44 @@ impl SegmentIndex {
         self.max_timestamp = self.max_timestamp.max(other.max_timestamp);
     }
 
+    /// Keeps of the entries that are in the file the last alone.
+    pub(crate) fn forget_stored(&mut self) {
+        let known = self.stored.saturating_sub(self.forgotten);
+        let gone = known.saturating_sub(1);
+        self.entries.drain(..gone);
+        self.entries.shrink_to(self.entries.len() + gone.min(64));
+        self.forgotten += gone;
+    }
+
+    /// The index up to byte `end` with the forgotten entries, which `file`, just loaded, should have.
+    pub(crate) fn whole(&self, mut file: Self, end: u64) -> Self {
+        // What else is in the file may be of batches that a crash took away.
+        file.entries.truncate(self.forgotten);
+        file.extend_before(self, end);
+        file
+    }
+
+    fn extend_before(&mut self, other: &Self, end: u64) {
+        let before = |e: &&Entry| u64::from(e.position) < end;
+        self.entries.extend(other.entries.iter().take_while(before));
+        self.max_timestamp = self.max_timestamp.max(other.max_timestamp);
+    }
+
     /// Writes the entries the file lacks.
     pub(crate) fn store(&mut self, disk: &dyn Disk, path: &Path) -> io::Result<()> {
-        if self.stored == self.entries.len() && self.stored > 0 {
+        let count = self.forgotten + self.entries.len();
+        if self.stored == count && self.stored > 0 {
             return Ok(());
         }
         let file = disk.open(path, OpenMode::OrCreate)?;
         let at = (self.stored * ENTRY_BYTES) as u64;
         file.set_len(at)?;
-        let mut bytes = Vec::with_capacity((self.entries.len() - self.stored) * ENTRY_BYTES);
-        for entry in &self.entries[self.stored..] {
+        let mut bytes = Vec::with_capacity((count - self.stored) * ENTRY_BYTES);
+        for entry in &self.entries[self.stored - self.forgotten..] {
             bytes.extend_from_slice(&entry.encode(self.base));
         }
         file.write_all_at(&bytes, at)?;
-        self.stored = self.entries.len();
+        self.stored = count;
         Ok(())
     }
 
@@ -232,6 +275,54 @@ mod tests {
         assert_eq!(index.lookup_time(-5), (1_000, 0));
         assert_eq!(index.lookup_time(i64::MAX), (1_480, 1_920));
         assert_eq!(index.reach(), 2_020);
+    }
+
+    #[test]
+    fn what_is_in_the_file_need_not_be_in_memory() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.index");
+        let load = |end| SegmentIndex::load(&RealDisk, &path, 1_000, 100, end);
+        let mut index = SegmentIndex::new(1_000, 100);
+        let mut all = index.clone();
+        for i in 0..500 {
+            let (offset, position, timestamp) = (1_000 + i * 10, i * 40, i as i64);
+            index.note(offset, position, timestamp);
+            all.note(offset, position, timestamp);
+            if i % 50 == 49 {
+                index.store(&RealDisk, &path).unwrap();
+                index.forget_stored();
+                assert_eq!(index.entries.len(), 1);
+            }
+        }
+        index.note(6_000, 20_000, 500);
+        all.note(6_000, 20_000, 500);
+        assert_eq!((index.reach(), index.max_timestamp()), (all.reach(), 500));
+        for i in 0..505 {
+            let (offset, timestamp) = (1_000 + i * 10, i as i64 - 2);
+            if index.covers(offset) {
+                assert_eq!(index.lookup(offset), all.lookup(offset));
+            }
+            if index.covers_time(timestamp) {
+                assert_eq!(index.lookup_time(timestamp), all.lookup_time(timestamp));
+            }
+        }
+        assert!(index.covers(6_000) && !index.covers(1_000));
+        assert!(index.covers_time(499) && !index.covers_time(10));
+        assert_eq!(index.whole(load(30_000), 30_000).entries, all.entries);
+        // An older end has the entries before it.
+        let before: Vec<Entry> = all
+            .entries
+            .iter()
+            .copied()
+            .filter(|e| e.position < 19_900)
+            .collect();
+        assert_eq!(index.whole(load(19_900), 19_900).entries, before);
+        // Entries of another time that the file has besides are none of this index.
+        let mut longer = all.clone();
+        longer.stored = 0;
+        longer.note(6_100, 21_000, 900);
+        longer.store(&RealDisk, &path).unwrap();
+        assert_eq!(index.whole(load(30_000), 30_000).entries, all.entries);
     }
 
     #[test]

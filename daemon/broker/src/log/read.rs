@@ -34,17 +34,13 @@ struct Found<T> {
 impl Log {
     /// Finds the batch that holds `offset`, which must be below the high watermark.
     pub(crate) fn locate(&self, offset: u64) -> Result<Cursor> {
-        let (mut cursor, end, entry) = self.open_at(offset, |index| index.lookup(offset))?;
-        let base = cursor.segment.base;
-        if offset == base {
+        let look = |index: &SegmentIndex| index.covers(offset).then(|| index.lookup(offset));
+        let (mut cursor, end, entry) = self.open_at(offset, look)?;
+        if offset == cursor.segment.base {
             return Ok(cursor);
         }
-        let (path, interval) = (
-            index_path(&self.dir, cursor.segment),
-            self.settings().index_interval_bytes,
-        );
-        let load = || SegmentIndex::load(self.disk.as_ref(), &path, base, interval, end).lookup(offset);
-        let entry = entry.unwrap_or_else(load);
+        let load = || self.load_index(&cursor, end).lookup(offset);
+        let entry = entry.flatten().unwrap_or_else(load);
         if !self.walk(&mut cursor, entry, offset)? {
             let rebuilt = self.rebuild_index(&cursor, end)?;
             if !self.walk(&mut cursor, rebuilt.lookup(offset), offset)? {
@@ -164,6 +160,19 @@ impl Log {
         }
     }
 
+    /// The index of a segment up to byte `end`, from its file.
+    pub(crate) fn load_index(&self, cursor: &Cursor, end: u64) -> SegmentIndex {
+        let path = index_path(&self.dir, cursor.segment);
+        let interval = self.settings().index_interval_bytes;
+        let loaded = SegmentIndex::load(self.disk.as_ref(), &path, cursor.segment.base, interval, end);
+        let state = self.state.lock();
+        if state.active.name() == cursor.segment {
+            state.active.index.whole(loaded, end)
+        } else {
+            loaded
+        }
+    }
+
     /// Makes the index of a segment again, and stores it.
     pub(crate) fn rebuild_index(&self, cursor: &Cursor, end: u64) -> Result<SegmentIndex> {
         tracing::info!(path = %cursor.path.display(), "rebuilding the offset index");
@@ -179,7 +188,8 @@ impl Log {
         }
         let mut state = self.state.lock();
         if state.active.name() == cursor.segment {
-            // Batches appended meanwhile lie after `end`.
+            // Batches appended meanwhile lie after `end`. What was stored of theirs and forgotten is missing, until
+            // somebody looks for it.
             index.extend_from(&state.active.index, end);
             state.active.index = index.clone();
         }

@@ -416,6 +416,7 @@ impl Opening<'_> {
             let path = index_path(&self.dir, name);
             let mut index = SegmentIndex::load(self.disk.as_ref(), &path, base, interval, from);
             index.set_max_timestamp(self.active.max_timestamp);
+            index.forget_stored();
             (index, self.active.begun_ms)
         } else {
             (SegmentIndex::new(base, interval), self.flusher.clock.now_ms())

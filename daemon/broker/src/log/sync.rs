@@ -209,8 +209,9 @@ impl Log {
         state.sync.since_checkpoint = 0;
         self.recovery_share.covered();
         let path = index_path(&self.dir, state.active.name());
-        if let Err(e) = state.active.index.store(self.disk.as_ref(), &path) {
-            tracing::debug!(path = %path.display(), error = %e, "index not written");
+        match state.active.index.store(self.disk.as_ref(), &path) {
+            Ok(()) => state.active.index.forget_stored(),
+            Err(e) => tracing::debug!(path = %path.display(), error = %e, "index not written"),
         }
         let aborted = self.aborted.read().clone();
         let checkpoint = Checkpoint {

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::log::Log;
 use crate::log::index::SegmentIndex;
 use crate::log::read::Cursor;
-use crate::log::segment::{header_at, index_path, read_at};
+use crate::log::segment::{header_at, read_at};
 
 /// What is looked for: the first record at or after `from` and before `limit` that is not earlier than `timestamp`.
 #[derive(Debug, Clone, Copy)]
@@ -79,18 +79,14 @@ impl Log {
             let (by_time, by_offset) = (index.lookup_time(wanted.timestamp), index.lookup(wanted.from));
             (by_time.max(by_offset), index.reach())
         };
-        let (mut cursor, end, active) = self.open_at(wanted.from, pick)?;
-        let (entry, reach) = active.unwrap_or_else(|| {
-            let (path, base) = (index_path(&self.dir, cursor.segment), cursor.segment.base);
-            let interval = self.settings().index_interval_bytes;
-            pick(&SegmentIndex::load(
-                self.disk.as_ref(),
-                &path,
-                base,
-                interval,
-                end,
-            ))
-        });
+        // The later of the two counts: it is enough that one of them is in memory.
+        let look = |index: &SegmentIndex| {
+            let covered = index.covers(wanted.from) || index.covers_time(wanted.timestamp);
+            covered.then(|| pick(index))
+        };
+        let (mut cursor, end, active) = self.open_at(wanted.from, look)?;
+        let load = || pick(&self.load_index(&cursor, end));
+        let (entry, reach) = active.flatten().unwrap_or_else(load);
         match self.search_from(&mut cursor, entry, end.min(reach), wanted)? {
             Searched::Past(next) if end > reach && next < wanted.limit => {}
             Searched::BadIndex => {}
