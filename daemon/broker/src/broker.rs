@@ -54,6 +54,15 @@ pub(crate) struct Shared {
     pub(crate) data_dir: Mutex<Option<DataDir>>,
 }
 
+impl std::fmt::Debug for Broker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Broker")
+            .field("data_dir", &self.shared.options.data_dir)
+            .field("closed", &self.shared.closed)
+            .finish_non_exhaustive()
+    }
+}
+
 /// The offsets that bound a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]

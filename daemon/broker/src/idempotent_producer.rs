@@ -50,6 +50,25 @@ struct Shared {
     sequences: Mutex<HashMap<(Uuid, u32), NextSequence>>,
 }
 
+impl std::fmt::Debug for IdempotentProducer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("IdempotentProducer")
+            .field("id", &self.shared.id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for PreparedBatch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PreparedBatch")
+            .field("producer_id", &self.producer.id)
+            .field("topic", &self.topic)
+            .field("partition", &self.partition)
+            .field("written", &self.written.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
 type NextSequence = Arc<Mutex<i32>>;
 
 /// The epoch of idempotent producers: there is one instance of an id.

@@ -33,31 +33,119 @@
 //! # }
 //! ```
 //!
+//! # Capabilities
+//! **Topics** are created, described, altered, grown and deleted at run time, under Kafka's names of settings:
+//! ```
+//! # use tidewater_broker::{Broker, BrokerOptions, TopicConfig};
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tidewater_broker::Error> {
+//! # let dir = tempfile::tempdir().unwrap();
+//! # let broker = Broker::open(BrokerOptions::new(dir.path().join("data")))?;
+//! broker.create_topic("prices", TopicConfig::new(2).set("cleanup.policy", "compact")).await?;
+//! broker.alter_topic("prices", &[("compression.type", Some("zstd"))]).await?;
+//! broker.add_partitions("prices", 4).await?;
+//! assert_eq!(broker.describe_topic("prices")?.info.partitions, 4);
+//! broker.delete_topic("prices").await?;
+//! # broker.close().await
+//! # }
+//! ```
+//! **Appending** returns once the records are on disk; many appends at a time share one sync. **Readers** wait without
+//! polling, one partition each or [many at a time](ReaderSet), and begin at an offset, a time, or either end:
+//! ```
+//! # use tidewater_broker::{BatchBuilder, Broker, BrokerOptions, Compression, Isolation, Start, TopicConfig};
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tidewater_broker::Error> {
+//! # let dir = tempfile::tempdir().unwrap();
+//! # let broker = Broker::open(BrokerOptions::new(dir.path().join("data")))?;
+//! # broker.create_topic("clicks", TopicConfig::new(1)).await?;
+//! let mut batch = BatchBuilder::new(Compression::Lz4);
+//! for time in [1_000, 2_000, 3_000] {
+//!     batch.push(time, Some(b"key"), Some(b"value"), &[("header", Some(b"x"))]);
+//! }
+//! assert_eq!(broker.append("clicks", 0, batch).await?, 0);
+//! let mut reader = broker.reader("clicks", 0, Start::Timestamp(1_500), Isolation::ReadCommitted)?;
+//! assert_eq!(reader.next(1 << 20).await?.records().next().unwrap().offset, 1);
+//! # broker.close().await
+//! # }
+//! ```
+//! An **[`IdempotentProducer`]** may send a batch again until it knows that it was written, once; a **[`Producer`]**
+//! writes to many partitions all or nothing, as above. Both have their examples.
+//!
+//! A **[`Consumer`]** reads as a member of a group, which shares out the partitions and keeps the offsets:
+//! ```
+//! # use tidewater_broker::{AutoOffsetReset, BatchBuilder, Broker, BrokerOptions, Compression, ConsumerEvent, ConsumerOptions, OffsetCommit, TopicConfig};
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tidewater_broker::Error> {
+//! # let dir = tempfile::tempdir().unwrap();
+//! # let broker = Broker::open(BrokerOptions::new(dir.path().join("data")))?;
+//! # broker.create_topic("orders", TopicConfig::new(2)).await?;
+//! # broker.create_topic("bills", TopicConfig::new(1)).await?;
+//! # let mut batch = BatchBuilder::new(Compression::None);
+//! # batch.push(1_700_000_000_000, None, Some(b"apples"), &[]);
+//! # broker.append("orders", 1, batch).await?;
+//! let mut consumer = broker.consumer(ConsumerOptions {
+//!     auto_offset_reset: AutoOffsetReset::Earliest,
+//!     ..ConsumerOptions::new("billing")
+//! })?;
+//! consumer.subscribe(&["orders"])?;
+//! let producer = broker.producer("billing-0").await?;
+//! loop {
+//!     let ConsumerEvent::Records(orders) = consumer.poll_event(1 << 20).await? else { continue };
+//!     // What is made of the orders, and how far they were read: exactly once.
+//!     let mut bills = BatchBuilder::new(Compression::None);
+//!     for order in orders.records() {
+//!         bills.push(order.timestamp, order.key, order.value, &[]);
+//!     }
+//!     let mut transaction = producer.begin()?;
+//!     transaction.append("bills", 0, bills).await?;
+//!     let (topic, partition) = (&*orders.partition.topic, orders.partition.partition);
+//!     let read = [OffsetCommit::new(topic, partition, orders.next_offset())];
+//!     transaction.commit_offsets_of(&consumer.group_metadata(), &read).await?;
+//!     transaction.commit().await?;
+//!     # break;
+//! }
+//! assert_eq!(broker.group_lag("billing")[&("orders".to_owned(), 1)].lag, 0);
+//! consumer.close().await?;
+//! # broker.close().await
+//! # }
+//! ```
+//! [`Broker::metrics`] says what goes on; [`Broker::recovery`] what opening found and repaired.
+//!
+//! # Cancellation
+//! Every future here is `Send`, and may be dropped at any await. What it was doing then is either done or not, never in
+//! part; what it is, where that matters:
+//! - [`Broker::append`], [`Consumer::commit`] and other commits of offsets: not written while they wait for room among
+//!   the bytes in flight; written after that, though nobody is told.
+//! - [`PreparedBatch::send`]: the same, and sending it again finds out.
+//! - [`Transaction::append`]: not written. The transaction goes on.
+//! - [`Transaction::commit`]: goes on to its end by itself.
+//! - [`Reader::next`], [`ReaderSet::next`], [`Consumer::poll`]: no record is lost, nor an event.
+//! - Creating, altering, growing and deleting topics: goes on to its end once its turn has come.
+//! - [`Broker::close`]: takes no more writes; what is left of closing happens when the last handle is dropped.
+//!
 //! # Map
-//! The way of a record:
-//! - `batch_builder`, `varint`, `compression`, `snappy`, `buffer_pool`: records become a batch
-//! - `broker`: the public handle; `producer`, `producer_state`: transactional producers
-//! - `idempotent_producer`, `log/producers`: batches that are numbered, and the check that none is written twice
-//! - `log`: a partition; `log_sync`, `flusher`: syncing it and acknowledging; `checkpoint`, `offset_index`, `segment`,
-//!   `active_file`: its files; `recovery_budget`: how much of all of them a crash would have to be read back
-//! - `commit`: committing a transaction, with the argument why one round of syncs is enough; `transaction_log`,
-//!   `transaction_record`: what is durable about it; `expiry`: time-outs; `description`: what is under way;
-//!   `log_transactions`, `transaction_state`: what a partition knows
-//! - `cleaner`, `log::compaction`: the last record of each key stays; `key_offsets` notes which that is, `rewrite` makes
-//!   a batch without the others, `output` the segment
-//! - `group`: consumer groups; `offsets`, `offset_record`: what they have committed; `administration`, `offset_expiry`:
-//!   looking it up, resetting and deleting it; `consumer`, `membership`: reading as a member; `coordinator`, `assignor`,
-//!   `registry`: who the members are and what each gets
-//! - `visibility`, `progress`: what readers may see, and who waits for it; `reader_set`: many partitions, one waiter
-//! - `reader`, `log_read`, `fetched`, `record`, `batch`: from the file to the records
-//!
-//! Beside it: `topic_catalog`, `topic_settings`: creating, altering, growing, deleting topics; `housekeeping`, `clock`:
-//! what is due later; `metrics`.
-//!
-//! Beginning and end: `opening`, `data_dir`, `topic`, `log_recovery`, `transaction_recovery`, `recovery_report`.
-//! In the background: `housekeeping` (the threads for work that is due at a time), on the time of `clock`.
-//! Also `topic_settings` (what can be set for a topic), `partitioner` (which partition a key belongs to), `options`,
-//! `error`, `durable_file`, `environment` (the disk and the clock).
+//! - `broker`, `opening`, `options`, `environment`, `error`: the public handle, how it is opened and closed, on which
+//!   disk and clock
+//! - `topic`, `topic_catalog`, `topic_settings/`: topics, what can be set for them, and changing them; `topic_partition`,
+//!   `partitioner`: which partition a key belongs to
+//! - `batch/`: `builder`, `record`, `varint`, `header`, `compression/`, `snappy`: records become a batch; `fetched`: and
+//!   a batch, records again; `buffer_pool`
+//! - `log/`: a partition. `segment`, `index`, `active_file`, `checkpoint`: its files; `sync`, `flusher`, `work_queue`,
+//!   `progress`, `in_flight`: making it durable and acknowledging; `visibility`, `ready_queue`: what readers may see, and
+//!   who is woken; `read`, `time`: finding it; `producers`: the check that no numbered batch is written twice;
+//!   `transactions`, `transaction_state`: what it knows of transactions; `recovery`, `recovery_budget`: what a crash
+//!   leaves, and how much of it has to be read back
+//! - `log/compaction/`: the last record of each key stays; `key_offsets` notes which that is, `rewrite` makes a batch
+//!   without the others, `output` the segment
+//! - `reader`: one partition from the file to the records; `reader_set`: many partitions, one waiter
+//! - `idempotent_producer`: batches that are numbered
+//! - `transaction/`: `producer`, `producer_state`: transactional producers; `commit`: committing, with the argument why
+//!   one round of syncs is enough; `log`, `record`: what is durable about it; `recovery`, `expiry`, `description`
+//! - `group/`: consumer groups. `consumer/`, `membership`: reading as a member; `coordinator/`, `assignor`,
+//!   `subscription`, `registry`: who the members are and what each gets; `offsets`, `offset_record`: what groups have
+//!   committed; `administration`, `offset_expiry`, `description`: looking it up, resetting and deleting it
+//! - `housekeeping`: the threads for work that is due at a time, on the time of `clock`; `cleaner`: when which log is
+//!   compacted
+//! - `disk/`: the traits all files are used through, the real one, and what it is measured and locked by
+//! - `metrics/`, `recovery_report`: what is told about all this
+//! - `fault_tests/`: disks that fail, lie, and lose power
 //!
 //! What is on disk, byte by byte, is in [`layout`].
 //!

@@ -11,7 +11,8 @@ use crate::topic_settings::{Durability, TopicSettings};
 /// The largest segment: positions in an index have 32 bits.
 pub(crate) const MAX_SEGMENT_BYTES: u64 = 2 << 30;
 
-/// Settings of a [`Broker`](crate::Broker). `BrokerOptions::new(dir)` gives the defaults.
+/// Settings of a [`Broker`](crate::Broker). `BrokerOptions::new(dir)` gives the defaults; set single fields with
+/// `BrokerOptions { segment_bytes: 1 << 20, ..BrokerOptions::new(dir) }`, which goes on compiling when there are more.
 #[derive(Debug, Clone)]
 pub struct BrokerOptions {
     /// The directory everything is kept in; created if missing, locked while open.
@@ -63,8 +64,8 @@ pub struct BrokerOptions {
     pub compaction_key_bytes: usize,
     /// How long committed offsets are kept in a group without members, from the commit or from when the last member left:
     /// Kafka's `offsets.retention.minutes`. Default `None`, for ever (Kafka's is 7 days): who reads may be paused for
-    /// months, and nobody has to tell. Once opened, the broker deletes none for the first ten minutes, in which groups can
-    /// get their members back.
+    /// months, and nobody has to tell. It counts from when the broker was opened at the earliest, as groups may have had
+    /// members until it closed.
     pub offsets_retention: Option<Duration>,
     /// Threads that sync files (default 4); more than one, so that the files of one transaction sync at once.
     pub flush_threads: usize,
@@ -183,5 +184,18 @@ impl TopicConfig {
             partitions,
             settings: BTreeMap::new(),
         }
+    }
+
+    /// With this value for a setting, which is checked when the topic is created.
+    ///
+    /// ```
+    /// # use tidewater_broker::TopicConfig;
+    /// let daily = TopicConfig::new(3).set("retention.ms", 86_400_000).set("durability", "os");
+    /// assert_eq!(daily.settings["retention.ms"], "86400000");
+    /// ```
+    #[must_use]
+    pub fn set(mut self, name: impl Into<String>, value: impl ToString) -> Self {
+        self.settings.insert(name.into(), value.to_string());
+        self
     }
 }

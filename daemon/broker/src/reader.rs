@@ -19,6 +19,7 @@ use crate::log::{Log, Visible};
 
 /// Where a reader begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Start {
     /// At this offset.
     Offset(u64),
@@ -75,6 +76,17 @@ enum Step {
     Replaced,
     /// The first batch has this many bytes.
     Longer(usize),
+}
+
+impl std::fmt::Debug for Reader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reader")
+            .field("topic", &self.log.id.topic)
+            .field("partition", &self.log.id.partition)
+            .field("position", &self.position)
+            .field("isolation", &self.isolation)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Reader {

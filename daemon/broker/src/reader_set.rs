@@ -71,6 +71,15 @@ struct Entry {
     failed: bool,
 }
 
+impl std::fmt::Debug for ReaderSet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ReaderSet")
+            .field("partitions", &self.tokens.keys())
+            .field("isolation", &self.isolation)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Drop for Entry {
     fn drop(&mut self) {
         self.reader.log.visible.unsubscribe(&self.member);

@@ -48,6 +48,7 @@ pub(crate) enum TimestampType {
 
 /// `durability`: when a write is acknowledged, and visible to readers (invariant 1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Durability {
     /// Once it is on disk (`fdatasync`, one for all that wait): it survives a power failure.
     Fsync,

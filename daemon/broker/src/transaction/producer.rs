@@ -52,13 +52,35 @@ impl ProducerOptions {
     }
 }
 
+impl std::fmt::Debug for Producer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Producer")
+            .field("transactional_id", &self.entry.transactional_id)
+            .field("id", &self.who.id)
+            .field("epoch", &self.who.epoch)
+            .finish_non_exhaustive()
+    }
+}
+
 /// A transaction under way. Dropped without [`commit`](Self::commit), or open for longer than
 /// [`ProducerOptions::transaction_timeout`], it is aborted.
+#[must_use = "dropped without commit, it is aborted"]
 pub struct Transaction {
     broker: Broker,
     entry: Arc<ProducerEntry>,
     who: ProducerId,
     number: u64,
+}
+
+impl std::fmt::Debug for Transaction {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Transaction")
+            .field("transactional_id", &self.entry.transactional_id)
+            .field("producer_id", &self.who.id)
+            .field("epoch", &self.who.epoch)
+            .field("number", &self.number)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Producer {

@@ -82,6 +82,17 @@ pub struct Consumer {
     committed_last: bool,
 }
 
+impl std::fmt::Debug for Consumer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let member = self.membership.as_ref().map(|membership| &membership.member_id);
+        f.debug_struct("Consumer")
+            .field("group", &self.options.group)
+            .field("member_id", &member)
+            .field("assignment", &self.assigned)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Broker {
     /// Makes a consumer, which reads nothing yet.
     ///

@@ -12,7 +12,8 @@ use crate::reader::{Isolation, Start};
 pub enum AutoOffsetReset {
     /// At the first record kept.
     Earliest,
-    /// Behind the last record (the default, as Kafka's).
+    /// Behind the last record (the default, as Kafka's). So a consumer misses what is written to a new topic or an added
+    /// partition before it gets that.
     #[default]
     Latest,
     /// Nowhere: polling is an error until the consumer is sought.
