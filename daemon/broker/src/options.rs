@@ -190,12 +190,12 @@ impl TopicConfig {
     ///
     /// ```
     /// # use tidewater_broker::TopicConfig;
-    /// let daily = TopicConfig::new(3).set("retention.ms", 86_400_000).set("durability", "os");
+    /// let daily = TopicConfig::new(3).set("retention.ms", "86400000").set("durability", "os");
     /// assert_eq!(daily.settings["retention.ms"], "86400000");
     /// ```
     #[must_use]
-    pub fn set(mut self, name: impl Into<String>, value: impl ToString) -> Self {
-        self.settings.insert(name.into(), value.to_string());
+    pub fn set(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.settings.insert(name.into(), value.into());
         self
     }
 }
