@@ -380,3 +380,82 @@ async fn partitions_added_to_a_running_group_are_shared_out_and_nothing_is_lost_
     let committed: u64 = broker.group_offsets("g").values().sum();
     assert_eq!(committed as usize, written);
 }
+
+#[tokio::test]
+async fn who_is_expelled_while_it_waits_for_records_is_told_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::new(1_700_000_000_000));
+    let broker = Broker::open_with_clock(options(&dir), Arc::<ManualClock>::clone(&clock)).unwrap();
+    broker.create_topic("t", TopicConfig::new(1)).await.unwrap();
+    let mut consumer = member(&broker, earliest("g"), &["t"]);
+    assigned(consumer.poll_event(1).await.unwrap());
+    let before = consumer.group_metadata();
+    let waiting = tokio::spawn(async move {
+        let event = consumer.poll_event(1).await.unwrap();
+        (consumer, event)
+    });
+    tokio::task::yield_now().await;
+    // No heartbeat comes in this time.
+    clock.advance(Duration::from_secs(46));
+    broker.run_housekeeping_now();
+    let (mut consumer, event) = waiting.await.unwrap();
+    assert!(matches!(event, ConsumerEvent::Lost(lost) if lost == parts("t", &[0])));
+    // It has joined anew by then.
+    assert_eq!(assigned(consumer.poll_event(1).await.unwrap()), parts("t", &[0]));
+    assert_ne!(consumer.group_metadata().member_id, before.member_id);
+    let producer = broker.producer("p").await.unwrap();
+    let mut transaction = producer.begin().unwrap();
+    let late = transaction
+        .commit_offsets_of(&before, &[OffsetCommit::new("t", 0, 0)])
+        .await;
+    assert!(matches!(late, Err(Error::UnknownMember { .. })));
+}
+
+#[tokio::test]
+async fn closing_within_a_rebalance_commits_and_hands_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = broker_with(&dir, 2).await;
+    for p in 0..2 {
+        broker.append("t", p, batch(&["a"])).await.unwrap();
+    }
+    let auto = ConsumerOptions {
+        auto_commit_interval: Some(Duration::from_hours(1)),
+        ..earliest("g")
+    };
+    let mut first = member(&broker, auto.clone(), &["t"]);
+    for _ in 0..2 {
+        assert_eq!(values(&mut first).await, ["a"]);
+    }
+    let mut second = member(&broker, auto, &["t"]);
+    let waiting = tokio::spawn(async move {
+        let mut got = BTreeSet::new();
+        while got.len() < 2 {
+            got.extend(assigned(second.poll_event(1).await.unwrap()));
+        }
+        second
+    });
+    assert!(matches!(
+        first.poll_event(1).await.unwrap(),
+        ConsumerEvent::Revoked(_)
+    ));
+    // It never gives up what it was told to: it goes.
+    first.close().await.unwrap();
+    let mut second = waiting.await.unwrap();
+    for p in 0..2 {
+        broker.append("t", p, batch(&["b"])).await.unwrap();
+    }
+    for _ in 0..2 {
+        assert_eq!(values(&mut second).await, ["b"]);
+    }
+    // Nor does one that is dropped within a rebalance hold anything up.
+    let third = member(&broker, earliest("g"), &["t"]);
+    assert!(matches!(
+        second.poll_event(1).await.unwrap(),
+        ConsumerEvent::Revoked(_)
+    ));
+    drop(third);
+    let ConsumerEvent::Assigned(back) = second.poll_event(1).await.unwrap() else {
+        panic!("not assigned");
+    };
+    assert_eq!((back.len(), second.assignment()), (1, &parts("t", &[0, 1])));
+}

@@ -218,8 +218,10 @@ impl Broker {
         for &(topic, partition) in partitions {
             let to = match to {
                 OffsetReset::Time(timestamp) => {
+                    // As it is before: what is written meanwhile may be of that time.
+                    let end = self.offsets(topic, partition)?.high_watermark;
                     let found = self.offset_for_time(topic, partition, timestamp).await?;
-                    found.map_or(OffsetReset::Latest, OffsetReset::Offset)
+                    OffsetReset::Offset(found.unwrap_or(end))
                 }
                 to => to,
             };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::Consumer;
 use crate::error::{Error, Result};
-use crate::reader::Start;
+use crate::reader::{Isolation, Start};
 use crate::reader_set::PartitionError;
 use crate::topic_partition::TopicPartition;
 
@@ -43,11 +43,15 @@ impl Consumer {
     /// # Errors
     /// [`Error::NotAssigned`], [`Error::Corrupt`]; it stays where it was.
     pub async fn seek_to_time(&mut self, partition: &TopicPartition, timestamp: i64) -> Result<()> {
-        let found = self
-            .broker
-            .offset_for_time(&partition.topic, partition.partition, timestamp)
-            .await?;
-        self.seek(partition, found.map_or(Start::Latest, Start::Offset))
+        let (topic, number) = (&partition.topic, partition.partition);
+        // As it is before: what is written meanwhile may be of that time.
+        let bounds = self.broker.offsets(topic, number)?;
+        let end = match self.options.isolation {
+            Isolation::ReadCommitted => bounds.last_stable,
+            Isolation::ReadUncommitted => bounds.high_watermark,
+        };
+        let found = self.broker.offset_for_time(topic, number, timestamp).await?;
+        self.seek(partition, found.unwrap_or(end))
     }
 
     /// Goes on at the first record kept of each partition.
