@@ -1,7 +1,7 @@
 //! The files, byte by byte. This module holds documentation only.
 //!
 //! ```text
-//! lock                                the pid of the process that has the directory open; the lock itself is flock(2)
+//! lock                                the pid of the process that has the directory open, with blanks; the lock itself is flock(2)
 //! format                              "tidewater-log 1\n"; a newer number is refused
 //! topics/<topic id>/topic.json        id, name, partitions, settings, checksum; the topic exists once this file does
 //! topics/<topic id>.deleted/          a deleted topic whose files are not all removed yet

@@ -222,6 +222,64 @@ async fn deleting_a_topic_makes_space_on_a_full_disk() {
     assert_eq!(read(&broker, "u", 0, Isolation::ReadCommitted).len(), 2);
 }
 
+#[tokio::test]
+async fn a_broker_opens_on_a_full_disk_and_serves_reads() {
+    let dir = tempfile::tempdir().unwrap();
+    let size = c"size=1m";
+    if mount("tmpfs", dir.path(), "tmpfs", MountFlags::empty(), Some(size)).is_err() {
+        // Nothing smaller than the disk of the machine can be filled here.
+        return;
+    }
+    let mounted = Mounted(dir.path().to_owned());
+    let options = BrokerOptions::new(mounted.0.join("data"));
+    let ballast = mounted.0.join("ballast");
+    fs::write(&ballast, vec![0; 300_000]).unwrap();
+    let broker = Broker::open(options.clone()).unwrap();
+    broker.create_topic("t", TopicConfig::new(2)).await.unwrap();
+    broker.append("t", 0, batch(&["first"])).await.unwrap();
+    let producer = broker.producer("p").await.unwrap();
+    let mut committed = producer.begin().unwrap();
+    committed.append("t", 1, batch(&["committed"])).await.unwrap();
+    committed.commit().await.unwrap();
+    // Open when the process ends, to be aborted by the next.
+    let mut open = producer.begin().unwrap();
+    open.append("t", 1, batch(&["open"])).await.unwrap();
+    broker.append("t", 1, batch(&["behind"])).await.unwrap();
+    for value in ["x".repeat(7_000), "y".repeat(30)] {
+        while broker.append("t", 0, batch(&[&value])).await.is_ok() {}
+    }
+    while broker.append("t", 1, batch(&["z"])).await.is_ok() {}
+    let ended = dir.path().join("data-of-the-process-that-ended");
+    fs::rename(mounted.0.join("data"), &ended).unwrap();
+    let options = BrokerOptions {
+        data_dir: ended,
+        ..options
+    };
+    let expected = [0, 1].map(|partition| values(&broker, partition));
+    assert_eq!(
+        expected[1].len(),
+        1,
+        "what is behind the open transaction waits for its end"
+    );
+    drop((open, producer, broker));
+
+    let broker = Broker::open(options.clone()).unwrap();
+    assert_eq!(values(&broker, 0), expected[0]);
+    let second = values(&broker, 1);
+    assert_eq!(second[..2], ["committed", "behind"]);
+    let refused = broker.append("t", 0, batch(&[&"x".repeat(7_000)])).await;
+    assert!(matches!(refused, Err(Error::DiskFull { .. })), "{refused:?}");
+    fs::remove_file(&ballast).unwrap();
+    broker.append("t", 0, batch(&["more"])).await.unwrap();
+    broker.append("t", 1, batch(&["more"])).await.unwrap();
+    broker.close().await.unwrap();
+    drop(broker);
+    let broker = Broker::open(options).unwrap();
+    assert!(broker.recovery().is_clean(), "{:?}", broker.recovery());
+    assert_eq!(values(&broker, 1), [second, vec!["more".to_owned()]].concat());
+    assert!(!values(&broker, 1).contains(&"open".to_owned()));
+}
+
 #[test]
 fn a_limit_on_the_size_of_files_is_a_full_disk_too() {
     let dir = tempfile::tempdir().unwrap();

@@ -38,7 +38,8 @@ use crate::topic_settings::{Durability, TopicSettings};
 pub(crate) struct Recovered {
     pub(crate) actions: Vec<RecoveryAction>,
     pub(crate) scanned_bytes: u64,
-    /// Everything before was covered by the checkpoint.
+    /// Everything before was covered by the checkpoint, or lies before what can only have been on disk: whether a
+    /// transaction is whole does not depend on what is found of it there.
     pub(crate) trusted: u64,
     /// The transactional batches found after `trusted`, by base offset: last offset and CRC.
     pub(crate) batches: BTreeMap<u64, (u64, u32)>,
@@ -354,7 +355,7 @@ impl Opening<'_> {
                 }
                 // A whole segment is missing; reading its offsets says so.
                 expected = base;
-                self.producers = Producers::default();
+                self.nothing_is_known_before(base);
             }
             if let Some((closed, generation)) = last.take() {
                 self.seal(closed, generation, expected);
@@ -381,7 +382,7 @@ impl Opening<'_> {
                 if name.generation > 0 || (self.lenient && next.is_some()) {
                     expected = next.unwrap_or(end);
                     segment.position = size;
-                    self.producers = Producers::default();
+                    self.nothing_is_known_before(expected);
                     self.quarantine(name, reason);
                     last = Some((segment, name.generation));
                     continue;
@@ -440,11 +441,6 @@ impl Opening<'_> {
                 defect: None,
             });
         }
-        if name.generation > 0 {
-            // Nothing in it says who wrote it. Of a producer that wrote here and before it would be known what came
-            // before, and what it sends next would seem to leave a gap; of one that nothing is known of all is taken.
-            self.producers = Producers::default();
-        }
         let opened = self.open(&file, &path)?;
         let mut scanner = Scanner::new(opened.as_ref(), from, size, expected);
         let mut defect = None;
@@ -480,6 +476,10 @@ impl Opening<'_> {
             }
         }
         let (position, end) = (scanner.position(), scanner.expected());
+        if name.generation > 0 {
+            // Nothing in it says who wrote it.
+            self.nothing_is_known_before(end);
+        }
         self.found.scanned_bytes += position - from;
         if position > from {
             // What was read may be in the page cache alone: it counts only once it is on disk.
@@ -499,6 +499,14 @@ impl Opening<'_> {
             end,
             defect,
         })
+    }
+
+    /// What producers wrote before `offset`, there is no telling: it was compacted, is damaged or missing. Of one that
+    /// wrote there and before it would be known what came before, and what it sends next would seem to leave a gap; of
+    /// one that nothing is known of all is taken. A transaction is not torn because its batches are not found there.
+    fn nothing_is_known_before(&mut self, offset: u64) {
+        self.producers = Producers::default();
+        self.found.trusted = self.found.trusted.max(offset);
     }
 
     fn seal(&mut self, mut closed: ActiveSegment, generation: u32, next: u64) {

@@ -3,7 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
+use fastrand::Rng;
+
 use super::*;
+use crate::fault_tests::power_failure::{Kept, Replay};
 
 #[tokio::test]
 async fn a_checkpoint_with_any_bit_wrong_or_any_length_costs_a_full_read_and_no_record() {
@@ -249,4 +252,34 @@ async fn without_a_checkpoint_a_producer_whose_batches_are_damaged_goes_on() {
         .append_with_sequence("t", 0, one_with_key("k"), numbered(12))
         .await;
     assert!(sent.is_ok(), "{sent:?}");
+}
+
+#[tokio::test]
+async fn without_a_checkpoint_a_transaction_whose_batches_were_compacted_is_whole() {
+    let disk = MemoryDisk::new();
+    let (broker, partition) = compacted_topic(&disk).await;
+    broker.create_topic("u", TopicConfig::new(1)).await.unwrap();
+    let producer = broker.producer("p").await.unwrap();
+    let mut transaction = producer.begin().unwrap();
+    transaction.append("t", 0, one_with_key("k")).await.unwrap();
+    transaction.append("u", 0, one("committed")).await.unwrap();
+    transaction.commit().await.unwrap();
+    // The marker is on disk in the topic that is compacted, and not in the other.
+    for n in 0..20 {
+        put(&broker, &format!("k{}", n % 3), n, None).await;
+    }
+    compact(&broker);
+    let end = disk.now();
+    let (base, history) = disk.history();
+    drop((producer, broker));
+    let mut replay = Replay::new(&base, &history);
+    replay.advance(end);
+    let disk = replay.power_failure(Kept::Nothing, &mut Rng::with_seed(1));
+    flip(&disk, &partition.join("checkpoint"), 100);
+    let broker = open(&disk).unwrap();
+    let found = actions(&broker);
+    let marked = |action: &RecoveryAction| matches!(action, RecoveryAction::TransactionCommitted { .. });
+    assert!(found.iter().any(marked), "the marker was not on disk: {found:?}");
+    let mut reader = broker.reader("u", 0, 0, Isolation::ReadCommitted).unwrap();
+    assert_eq!(drain(&mut reader).0, ["committed"]);
 }
