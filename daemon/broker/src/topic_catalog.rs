@@ -13,7 +13,7 @@ use crate::log::flusher::Flusher;
 use crate::log::{Log, LogId};
 use crate::options::TopicConfig;
 use crate::reader::blocking;
-use crate::topic::{self, Topic, TopicInfo};
+use crate::topic::{Topic, TopicInfo};
 use crate::topic_settings::{self, Setting, TopicSettings};
 
 /// A topic and the settings in force for it.
@@ -277,8 +277,12 @@ impl Topic {
         match logs.and_then(|logs| info.store(flusher.disk.as_ref(), topics).map(|()| logs)) {
             Ok(logs) => Ok(Self { info, logs }),
             Err(e) => {
-                // Without its metadata it does not exist; the next start removes what stays.
-                let _ = topic::remove(flusher.disk.as_ref(), &info.dir(topics));
+                // Its metadata may be there, and only not be known to be durable. It must not come back, or in part: it
+                // goes as a topic that is deleted does. The next start removes what stays.
+                let disk = flusher.disk.as_ref();
+                let _ = info
+                    .mark_deleted(disk, topics)
+                    .and_then(|()| info.remove_deleted(disk, topics));
                 Err(e)
             }
         }

@@ -390,3 +390,27 @@ async fn a_topic_whose_deletion_may_not_be_durable_takes_no_writes_and_may_be_cr
         assert!(broker.topic("u").is_none(), "{kept:?}");
     }
 }
+
+#[tokio::test]
+async fn a_topic_that_could_not_be_created_for_certain_does_not_come_back() {
+    let disk = MemoryDisk::new();
+    let broker = open(&disk).unwrap();
+    let mut stored = false;
+    disk.fail(move |operation, path| {
+        stored |= operation == Operation::Rename && path.ends_with("topic.tmp");
+        let syncs = operation == Operation::SyncDir && path.ends_with("topics");
+        let fails = stored && (syncs || operation == Operation::Remove);
+        fails.then(|| io::Error::from_raw_os_error(EIO))
+    });
+    let failed = broker.create_topic("t", TopicConfig::new(3)).await;
+    assert!(matches!(failed, Err(Error::Io { .. })), "{failed:?}");
+    assert!(broker.topic("t").is_none());
+    disk.heal();
+    let again = open(&disk.copy()).unwrap();
+    assert!(again.topic("t").is_none() && again.recovery().is_clean());
+    drop(again);
+    broker.create_topic("t", TopicConfig::new(1)).await.unwrap();
+    broker.append("t", 0, one("x")).await.unwrap();
+    drop(broker);
+    assert_eq!(committed(&open(&disk).unwrap(), 0).len(), 1);
+}

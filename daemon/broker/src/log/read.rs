@@ -116,7 +116,7 @@ impl Log {
                     .active
                     .file
                     .open(self.disk.as_ref(), &path, &self.flusher.open_files)
-                    .map_err(|e| Error::io("open", &path, e))?;
+                    .map_err(|e| self.or_deleted(Error::io("open", &path, e)))?;
                 let active = Some((file, look(&state.active.index)));
                 Found {
                     name,
