@@ -104,7 +104,7 @@ struct Row {
     timestamp: i64,
     /// Which transaction it is of.
     transaction: Option<usize>,
-    /// The time of the first round after it was written.
+    /// The earliest time of a round after it was written, until one is known to have read it.
     earliest: Option<i64>,
     /// Of a tombstone: the time of the first round that is known to have read it.
     latest: Option<i64>,
@@ -319,8 +319,8 @@ impl Run {
     fn round(&mut self, keys: usize) -> Cleaned {
         let now = self.now();
         self.last_round = self.last_round.max(now);
-        for row in self.rows.values_mut() {
-            row.earliest.get_or_insert(now);
+        for row in self.rows.values_mut().filter(|row| row.latest.is_none()) {
+            row.earliest = Some(row.earliest.map_or(now, |earliest| earliest.min(now)));
         }
         let stop = AtomicBool::new(false);
         let limits = CleanerLimits {
