@@ -9,6 +9,7 @@ use fastrand::Rng;
 use parking_lot::Mutex;
 
 use super::crash_ledger::Ledger;
+use super::crash_registers::{AGAIN, KEYED};
 use super::crash_workload::{Failures, Workload, batch};
 use super::memory_disk::{MemoryDisk, Operation};
 use super::power_failure::{Kept, Replay};
@@ -226,7 +227,9 @@ async fn all_take_writes(workload: &Workload) {
     workload.disk.heal();
     for topic in workload.broker.topics() {
         for partition in 0..topic.partitions {
-            if !topic.name.starts_with("__") {
+            // What those two take is up to the workload.
+            let own = [KEYED, AGAIN].contains(&topic.name.as_str());
+            if !topic.name.starts_with("__") && !own {
                 let name = format!("again {}", topic.name);
                 workload
                     .append(

@@ -9,7 +9,7 @@
 //! cd daemon/broker
 //! mkdir -p fuzz/corpus/batches
 //! cargo +nightly fuzz run batches fuzz/corpus/batches fuzz/seeds/batches -- -max_len=4096
-//! cargo +nightly fuzz run recovery -- -max_len=512 -rss_limit_mb=1024
+//! cargo +nightly fuzz run recovery -- -max_len=512 -len_control=0 -rss_limit_mb=1024
 //! ```
 //! The seeds are batches of each codec, as `what_is_written_is_walked` has them; with `BROKER_FUZZ_SEEDS` naming a
 //! directory it writes them there. The same functions run on the stable toolchain with random bytes as part of the tests.
