@@ -581,6 +581,7 @@ impl Log {
                 state.progress.halt();
             }
         }
+        self.flusher.agenda.forget(self, &mut state);
         drop(self.publish(&state));
         self.schedule(&mut state);
         state
