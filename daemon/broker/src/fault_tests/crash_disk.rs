@@ -29,6 +29,8 @@ fn options(flush_threads: usize) -> BrokerOptions {
         checkpoint_bytes: 4_000,
         index_interval_bytes: 500,
         flush_threads,
+        // The records have timestamps of long ago.
+        topic_defaults: [("retention.ms".to_owned(), "-1".to_owned())].into(),
         ..BrokerOptions::new("/var/lib/tidewater")
     }
 }

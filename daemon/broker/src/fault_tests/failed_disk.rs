@@ -26,6 +26,8 @@ fn open(disk: &MemoryDisk) -> Result<Broker> {
         checkpoint_bytes: 2_000,
         index_interval_bytes: 500,
         flush_threads: 1,
+        // The records have timestamps of long ago.
+        topic_defaults: [("retention.ms".to_owned(), "-1".to_owned())].into(),
         ..BrokerOptions::new("/tidewater")
     };
     Broker::open_on(Arc::new(disk.clone()), options)
