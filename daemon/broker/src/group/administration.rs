@@ -304,7 +304,9 @@ impl GroupOffsets {
     pub(crate) fn forget_topic(&self, topic: &str) -> Result<()> {
         match self.change(|groups| Ok(deletions(groups, topic)))? {
             Some((durable, _)) => durable.blocking_recv().map_err(|_| Error::Closed)?,
-            None => Ok(()),
+            // An offset whose sync failed is not in the table, and may be in the log for all that. Then what tells the next
+            // start to forget it must stay.
+            None => self.log.writable(&self.log.state.lock()),
         }
     }
 

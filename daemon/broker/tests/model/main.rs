@@ -1,5 +1,5 @@
 //! The broker against a model: vectors, which cannot get it wrong. Appends, numbered batches sent again, transactions,
-//! rolled segments, retention, deleted records, readers that go on and seek, lookups by time, clean stops and others.
+//! rolled segments, readers that go on and seek, lookups by time, clean stops and others.
 //!
 //! What compaction leaves is held against a model of its own, beside its code, where the power can fail.
 

@@ -77,7 +77,9 @@ impl Run {
         run
     }
 
+    /// A reader from an offset, or from where the log begins by now.
     fn reader(&self, partition: u32, from: u64) -> Reader {
+        let from = from.max(self.model.starts[partition as usize]);
         self.broker
             .reader("t", partition, from, Isolation::ReadCommitted)
             .unwrap()
@@ -206,22 +208,9 @@ impl Run {
                     matches!(beyond, Err(Error::OffsetOutOfRange { .. })),
                     "{beyond:?}"
                 );
-                self.go_on_from_the_start();
             }
-            Step::Retain { bytes } => {
-                self.retain(bytes).await;
-                self.go_on_from_the_start();
-            }
+            Step::Retain { bytes } => self.retain(bytes).await,
             step => self.look(&step).await,
-        }
-    }
-
-    /// Readers whose next record is gone are set to the first that is there.
-    fn go_on_from_the_start(&mut self) {
-        for (reader, start) in self.readers.iter_mut().zip(&self.model.starts) {
-            if reader.position() < *start {
-                reader.seek(*start).unwrap();
-            }
         }
     }
 
@@ -289,7 +278,7 @@ impl Run {
                 reads,
                 max_bytes,
             } => {
-                let new = self.reader(partition, self.model.starts[partition as usize]);
+                let new = self.reader(partition, 0);
                 let mut reader = std::mem::replace(&mut self.readers[partition as usize], new);
                 self.follow(&mut reader, partition, reads, max_bytes);
                 self.readers[partition as usize] = reader;
@@ -311,13 +300,20 @@ impl Run {
 
     /// An offset so far into what is stable.
     fn place(&self, partition: u32, part: u8) -> u64 {
-        let start = self.model.starts[partition as usize];
         let end = self.broker.offsets("t", partition).unwrap().last_stable;
+        let start = self.model.starts[partition as usize];
         start + end.saturating_sub(start) * u64::from(part) / 255
     }
 
     /// Reads on, and holds it against the model: nothing is left out.
     fn follow(&self, reader: &mut Reader, partition: u32, reads: usize, max_bytes: usize) {
+        // What it had not read is gone: it is told, and goes on where the log begins.
+        let start = self.model.starts[partition as usize];
+        if reader.position() < start {
+            let gone = reader.try_next(max_bytes);
+            assert!(matches!(gone, Err(Error::OffsetOutOfRange { .. })), "{gone:?}");
+            reader.seek(start).unwrap();
+        }
         let from = reader.position();
         let mut got = Vec::new();
         let mut ended = false;
@@ -433,7 +429,7 @@ impl Run {
     pub fn check(&self) {
         for partition in 0..PARTITIONS {
             let read = |isolation| {
-                let start = self.model.starts[partition as usize];
+                let start = tidewater_broker::Start::Earliest;
                 let mut reader = self.broker.reader("t", partition, start, isolation).unwrap();
                 let mut all = Vec::new();
                 while let Some(more) = rows(&mut reader, 1 << 20) {
