@@ -37,6 +37,8 @@ fn options(dir: &Path) -> BrokerOptions {
         checkpoint_bytes: 6_000,
         index_interval_bytes: 500,
         compaction_interval: Duration::from_millis(20),
+        // The records have timestamps of long ago.
+        topic_defaults: [("retention.ms".to_owned(), "-1".to_owned())].into(),
         ..BrokerOptions::new(dir)
     }
 }

@@ -60,6 +60,8 @@ fn options(dir: &Path) -> BrokerOptions {
     BrokerOptions {
         segment_bytes: 20_000,
         checkpoint_bytes: 8_000,
+        // The records have timestamps of long ago.
+        topic_defaults: [("retention.ms".to_owned(), "-1".to_owned())].into(),
         ..BrokerOptions::new(dir)
     }
 }
