@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -47,6 +48,7 @@ impl Bed {
     fn options(dir: &tempfile::TempDir) -> BrokerOptions {
         BrokerOptions {
             segment_bytes: 3 * one(NOW, "0").bytes() as u64,
+            topic_defaults: BTreeMap::new(),
             ..options(dir)
         }
     }

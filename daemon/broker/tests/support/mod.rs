@@ -11,7 +11,11 @@ use std::path::Path;
 use tidewater_broker::{BatchBuilder, Broker, BrokerOptions, Compression, Isolation, Reader, Start};
 
 pub fn options(dir: &tempfile::TempDir) -> BrokerOptions {
-    BrokerOptions::new(dir.path().join("data"))
+    BrokerOptions {
+        // Most records here have timestamps of long ago.
+        topic_defaults: [("retention.ms".to_owned(), "-1".to_owned())].into(),
+        ..BrokerOptions::new(dir.path().join("data"))
+    }
 }
 
 pub fn batch(values: &[&str]) -> BatchBuilder {
