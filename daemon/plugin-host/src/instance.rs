@@ -6,8 +6,8 @@
 use std::ffi::c_void;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -149,25 +149,27 @@ impl Instance {
         if self.overdue.load(Ordering::Relaxed) {
             return Err(self.origin.error(
                 ErrorKind::Abandoned,
-                format!("{}: not asked to {}, as it owes an answer", self.name, opcode.noun()),
+                format!(
+                    "{}: not asked to {}, as it owes an answer",
+                    self.name,
+                    opcode.noun()
+                ),
             ));
         }
-        match timeout(limit, self.submit(opcode, payload)).await {
-            Ok(answer) => answer,
-            Err(_) => {
-                self.overdue.store(true, Ordering::Relaxed);
-                Err(self.origin.error(
-                    ErrorKind::Abandoned,
-                    format!(
-                        "{}: {} has not been answered within {} ms (task.call.timeout.ms); the instance is given up and \
-                         another one takes its place",
-                        self.name,
-                        opcode.noun(),
-                        limit.as_millis()
-                    ),
-                ))
-            }
+        if let Ok(answer) = timeout(limit, self.submit(opcode, payload)).await {
+            return answer;
         }
+        self.overdue.store(true, Ordering::Relaxed);
+        Err(self.origin.error(
+            ErrorKind::Abandoned,
+            format!(
+                "{}: {} has not been answered within {} ms (task.call.timeout.ms); the instance is given up and another \
+                 one takes its place",
+                self.name,
+                opcode.noun(),
+                limit.as_millis()
+            ),
+        ))
     }
 
     /// Reads an answer.

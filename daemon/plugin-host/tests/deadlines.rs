@@ -25,7 +25,9 @@ async fn a_call_that_hangs_fails_in_time_and_no_other_is_made() {
     let error = in_time(sink.flush()).await.expect_err("it is not asked any more");
     assert_eq!(error.kind, ErrorKind::Abandoned);
     // Its future was dropped, so its thread is free, and the instance ends as it should.
-    in_time(sink.stop(Duration::from_secs(10))).await.expect("it ends");
+    in_time(sink.stop(Duration::from_secs(10)))
+        .await
+        .expect("it ends");
     assert_eq!(loaded.counted("dropped_futures"), 1);
     assert_eq!(loaded.registry.abandoned(), 0);
 }
@@ -35,15 +37,14 @@ async fn a_poll_may_wait_for_the_outside_for_longer_than_a_call_may_take() {
     let loaded = load(&["puppet"]);
     let source = loaded.source(&[("polls", "0")]).with_call_timeout(LIMIT);
     in_time(source.start()).await.expect("it starts");
-    let poll = source.poll();
-    tokio::pin!(poll);
     tokio::select! {
-        polled = &mut poll => panic!("there is nothing to read: {polled:?}"),
+        polled = source.poll() => panic!("there is nothing to read: {polled:?}"),
         // It is polled anew after each sign of life.
         () = loaded.until("polls", 4) => {}
     }
-    drop(poll);
-    in_time(source.stop(Duration::from_secs(10))).await.expect("it ends");
+    in_time(source.stop(Duration::from_secs(10)))
+        .await
+        .expect("it ends");
 }
 
 #[tokio::test]

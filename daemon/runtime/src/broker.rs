@@ -99,7 +99,7 @@ pub fn is_internal(topic: &str) -> bool {
             crate::offsets::TOPIC,
             crate::status::TOPIC,
             crate::schema_store::TOPIC,
-            crate::worker::CONFIGS,
+            crate::config_store::TOPIC,
         ]
         .contains(&topic)
 }

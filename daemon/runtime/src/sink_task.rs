@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::broker::{Broker, Reader, is_internal};
 use crate::error::{Error, Result};
 use crate::ledger::Ledger;
+use crate::pause::Pause;
 use crate::record_decoder::RecordDecoder;
 use crate::retry::Retry;
 use crate::source_task::pending_or;
@@ -56,6 +57,8 @@ pub struct SinkTask {
     pub commit_interval: Duration,
     /// Where to begin without an offset.
     pub reset: OffsetReset,
+    /// Whether to rest.
+    pub pause: Pause,
 }
 
 /// The topics of a connector and this task's share of their partitions.
@@ -163,21 +166,31 @@ impl SinkTask {
         // A record that cannot be converted ends the life, but first all before it are put.
         let mut failed = None;
 
+        let mut rests = false;
+
         while !stop.is_cancelled() {
+            let to_rest = self.pause.is_wanted();
             if progress.putting.is_none() {
-                if std::mem::take(&mut commit_wanted) {
+                if std::mem::take(&mut commit_wanted) || (to_rest && !rests) {
                     self.commit_offsets(progress).await?;
                 }
-                progress.putting = gathered.take().map(|next| put(self.plugin.clone(), next));
+                if !to_rest {
+                    progress.putting = gathered.take().map(|next| put(self.plugin.clone(), next));
+                }
             }
+            // What is gathered waits: a target that is down must not keep a task from resting.
+            rests = to_rest && progress.putting.is_none();
+            self.pause.resting(rests);
             if progress.putting.is_none()
+                && !to_rest
                 && let Some(error) = failed.take()
             {
                 return Err(error);
             }
-            let room = failed.is_none() && gathered.has_room();
+            let room = failed.is_none() && gathered.has_room() && !to_rest;
             tokio::select! {
                 () = stop.cancelled() => {}
+                () = self.pause.changed() => {}
                 (sent, outcome) = pending_or(&mut progress.putting) => {
                     progress.putting = None;
                     match outcome.map_err(Error::from) {
@@ -187,8 +200,12 @@ impl SinkTask {
                         }
                         Err(error) if error.is_retriable() => {
                             self.ledger.retried();
-                            if self.retry.wait(&error, stop).await {
-                                progress.putting = Some(put(self.plugin.clone(), sent));
+                            let again = tokio::select! {
+                                again = self.retry.wait(&error, stop) => again,
+                                () = self.pause.changed() => true,
+                            };
+                            if again {
+                                gathered.put_back(sent);
                             }
                         }
                         Err(error) => return Err(error),
@@ -386,6 +403,11 @@ impl Gathered {
             records,
             reached: std::mem::take(&mut self.reached),
         }
+    }
+
+    /// What could not be put is the next to be put.
+    fn put_back(&mut self, sent: Put) {
+        self.full.push_front(sent);
     }
 
     fn take(&mut self) -> Option<Put> {

@@ -20,6 +20,7 @@ use crate::broker::{Broker, PartitionBatch, Producer};
 use crate::error::{Error, Result};
 use crate::ledger::Ledger;
 use crate::offsets::OffsetStore;
+use crate::pause::Pause;
 use crate::record_encoder::RecordEncoder;
 use crate::retry::Retry;
 
@@ -39,6 +40,8 @@ pub struct SourceTask {
     pub encoder: RecordEncoder,
     /// When and how to try again what may heal.
     pub retry: Retry,
+    /// Whether to rest.
+    pub pause: Pause,
 }
 
 /// Bytes of records, before compression, at which a transaction is full.
@@ -104,7 +107,7 @@ impl SourceTask {
         committing: &mut Option<Committing>,
         stop: &CancellationToken,
     ) -> Result<()> {
-        let mut poll = poll(self.plugin.clone());
+        let mut poll = self.next_poll();
         let mut waiting: Option<Batch> = None;
         let mut idle_producer = Some(producer);
         let mut stopping = false;
@@ -120,6 +123,8 @@ impl SourceTask {
             if stopping && committing.is_none() {
                 return Ok(());
             }
+            let rests = self.pause.is_wanted() && committing.is_none() && waiting.is_none();
+            self.pause.resting(rests);
             tokio::select! {
                 biased;
                 (producer, frames, outcome) = pending_or(committing) => {
@@ -146,6 +151,8 @@ impl SourceTask {
                 }
                 // What was polled is finished; nothing more is polled.
                 () = stop.cancelled(), if !stopping => stopping = true,
+                // A poll that is dropped loses nothing: what was read comes with the next.
+                () = self.pause.changed() => poll = self.next_poll(),
                 polled = &mut poll, if !stopping && waiting.as_ref().is_none_or(Batch::has_room) => {
                     match polled.map_err(Error::from) {
                         Ok(frame) => {
@@ -155,14 +162,26 @@ impl SourceTask {
                         }
                         Err(error) if error.is_retriable() => {
                             self.ledger.retried();
-                            self.retry.wait(&error, stop).await;
+                            tokio::select! {
+                                _ = self.retry.wait(&error, stop) => {}
+                                () = self.pause.changed() => {}
+                            }
                         }
                         Err(error) => return Err(error),
                     }
-                    poll = self::poll(self.plugin.clone());
+                    poll = self.next_poll();
                 }
             }
         }
+    }
+
+    /// The next poll; none that ends while the task is to rest.
+    fn next_poll(&self) -> BoxFuture<'static, Result<Frame, PluginError>> {
+        if self.pause.is_wanted() {
+            return Box::pin(std::future::pending());
+        }
+        let plugin = self.plugin.clone();
+        Box::pin(async move { plugin.poll().await })
     }
 
     /// Converts a frame and adds it to `batch`.
@@ -230,10 +249,6 @@ impl SourceTask {
             }
         }
     }
-}
-
-fn poll(plugin: Arc<SourceTaskHandle>) -> BoxFuture<'static, Result<Frame, PluginError>> {
-    Box::pin(async move { plugin.poll().await })
 }
 
 /// The future in `slot`, or one that never ends.

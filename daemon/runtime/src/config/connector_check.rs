@@ -17,6 +17,7 @@ use super::topic_creation;
 use super::worker_config::WorkerConfig;
 use crate::partitioner::{Partitioning, RecordField};
 use crate::record_encoder::{BATCH_BYTES, EncoderOptions};
+use crate::restart_policy::{RestartMode, RestartPolicy};
 use crate::sink_task::Topics;
 use crate::start_offset::OffsetReset;
 use crate::topic_rules::TopicRules;
@@ -116,6 +117,22 @@ impl Checker<'_> {
             offset_reset: OffsetReset::named(text("consumer.override.auto.offset.reset")),
             encoder,
             retry_delay_max: Duration::from_millis(number("errors.retry.delay.max.ms")),
+            restart: RestartPolicy {
+                mode: if text("restart.policy").eq_ignore_ascii_case("never") {
+                    RestartMode::Never
+                } else {
+                    RestartMode::OnFailure
+                },
+                // -1 is none.
+                max_attempts: text("restart.max.attempts").parse().ok(),
+                window: Duration::from_millis(number("restart.window.ms")),
+                first_delay: Duration::from_millis(number("restart.delay.initial.ms")),
+                max_delay: Duration::from_millis(match text("restart.delay.max.ms") {
+                    "" => number("errors.retry.delay.max.ms"),
+                    _ => number("restart.delay.max.ms"),
+                }),
+            },
+            call_timeout: Duration::from_millis(number("task.call.timeout.ms")),
             raw: check.file.config.clone(),
             resolved: values.clone(),
             redactor: check.redactor(),

@@ -14,6 +14,7 @@ use super::problem::{Problem, Severity};
 use super::redactor::Redactor;
 use crate::converter::{Role, class};
 use crate::record_encoder::EncoderOptions;
+use crate::restart_policy::RestartPolicy;
 use crate::sink_task::Topics;
 use crate::start_offset::OffsetReset;
 
@@ -42,8 +43,12 @@ pub struct ConnectorConfig {
     pub offset_reset: OffsetReset,
     /// Sources: how records are gathered, where they go, and what their topics are created with.
     pub encoder: EncoderOptions,
-    /// The longest pause before a retry or restart.
+    /// The longest pause before a retry.
     pub retry_delay_max: Duration,
+    /// When what failed is started again.
+    pub restart: RestartPolicy,
+    /// How long one call of the plugin may take.
+    pub call_timeout: Duration,
     /// The keys as written, references to secrets unresolved: what may be shown and kept, unless
     /// somebody wrote a secret out.
     pub raw: ConfigMap,

@@ -127,6 +127,56 @@ fn of_both() -> ConfigDef {
         "The longest pause before something that failed is tried again, in milliseconds; pauses double from 300 ms.",
     )
     .validate(at_least(1))
+    .optional(
+        "restart.policy",
+        ConfigType::String,
+        "on-failure",
+        Importance::Medium,
+        "Whether a task, or a connector's start, that failed is started again by itself: on-failure, or never as in Kafka \
+         Connect.",
+    )
+    .one_of(&["never", "on-failure"])
+    .optional(
+        "restart.max.attempts",
+        ConfigType::Int,
+        "-1",
+        Importance::Medium,
+        "The most restarts within restart.window.ms; a failure after that leaves it FAILED. -1 for as many as it takes, so \
+         that no outage, however long, needs somebody's hand.",
+    )
+    .validate(at_least(-1))
+    .optional(
+        "restart.window.ms",
+        ConfigType::Long,
+        "3600000",
+        Importance::Low,
+        "The time in which restart.max.attempts are counted, in milliseconds.",
+    )
+    .validate(at_least(1))
+    .optional(
+        "restart.delay.initial.ms",
+        ConfigType::Long,
+        "300",
+        Importance::Low,
+        "The pause before the first restart, in milliseconds; it doubles with each, until a task has run for 30 s.",
+    )
+    .validate(at_least(1))
+    .nullable(
+        "restart.delay.max.ms",
+        ConfigType::Long,
+        Importance::Low,
+        "The longest pause before a restart, in milliseconds; errors.retry.delay.max.ms where it is left out.",
+    )
+    .validate(at_least(1))
+    .optional(
+        "task.call.timeout.ms",
+        ConfigType::Long,
+        "300000",
+        Importance::Medium,
+        "How long one call of the plugin may take, in milliseconds; a task whose plugin does not answer in time is given up \
+         and replaced. A source may wait for new data for as long as it likes, as long as its thread is not blocked.",
+    )
+    .validate(at_least(1))
 }
 
 fn of_source(def: ConfigDef) -> ConfigDef {
