@@ -149,7 +149,7 @@ mod tests {
         RestartPolicy {
             mode: RestartMode::OnFailure,
             max_attempts,
-            window: Duration::from_secs(60),
+            window: Duration::from_mins(1),
             first_delay: Duration::from_millis(300),
             max_delay: Duration::from_secs(2),
         }

@@ -412,10 +412,7 @@ impl SinkTask for FaultSinkTask {
             lines.push_str(&line);
         }
         self.append(&lines)?;
-        Ok(PutReport {
-            durable: false,
-            ..PutReport::default()
-        })
+        Ok(PutReport::default())
     }
 
     async fn flush(&mut self) -> Result<()> {

@@ -65,9 +65,9 @@ fn policy() -> RestartPolicy {
     RestartPolicy {
         mode: RestartMode::OnFailure,
         max_attempts: None,
-        window: Duration::from_secs(600),
+        window: Duration::from_mins(10),
         first_delay: Duration::from_millis(300),
-        max_delay: Duration::from_secs(60),
+        max_delay: Duration::from_mins(1),
     }
 }
 
@@ -175,8 +175,8 @@ async fn a_stop_ends_the_pause_at_once() {
     let (supervision, _policy) = supervision(
         &diary,
         RestartPolicy {
-            first_delay: Duration::from_secs(3600),
-            max_delay: Duration::from_secs(3600),
+            first_delay: Duration::from_hours(1),
+            max_delay: Duration::from_hours(1),
             ..policy()
         },
     );

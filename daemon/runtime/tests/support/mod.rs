@@ -16,7 +16,7 @@ use tidewater_runtime::status::{State, Status, Subject};
 use tidewater_runtime::{ControlError, Worker};
 
 /// Long enough for anything that works, however busy the machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A folder with a log, and the plugins for it.
 pub struct Stand {
