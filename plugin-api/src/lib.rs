@@ -177,7 +177,7 @@ pub use frame::{Frame, FrameBuilder, Headers, Record};
 pub use plugin::{ConnectorKind, ConnectorSpec};
 pub use schema::{Field, Schema, SchemaRef, Type};
 pub use sink::{
-    AssignedPartition, PutReport, SinkConnector, SinkTask, SinkTaskContext, TopicPartition,
+    AlteredOffset, AssignedPartition, PutReport, SinkConnector, SinkTask, SinkTaskContext, TopicPartition,
     TopicPartitionOffset,
 };
 pub use source::{SourceConnector, SourcePosition, SourceTask, SourceTaskContext};

@@ -47,6 +47,20 @@ pub trait SinkConnector: Send + 'static {
         Ok(vec![ConfigMap::new(); max_tasks])
     }
 
+    /// Somebody changes the offsets of the connector `name` while none of its tasks run. Called before they are stored, on an
+    /// instance of its own that has not been started; an error keeps them as they are. A target that keeps offsets
+    /// ([`ConnectorSpec::exactly_once`]) changes its own here, or its next [`SinkTask::open`] would go on from the old ones,
+    /// and answers true; false where the class has no say in it.
+    async fn alter_offsets(
+        &mut self,
+        name: &str,
+        config: &Config,
+        offsets: &[AlteredOffset],
+    ) -> Result<bool> {
+        let _ = (name, config, offsets);
+        Ok(false)
+    }
+
     /// Ends the connector's life.
     async fn stop(&mut self) -> Result<()> {
         Ok(())
@@ -91,6 +105,16 @@ pub struct TopicPartitionOffset {
     pub partition: TopicPartition,
     /// The offset of the next record wanted: one more than the last that is durable in the target.
     pub offset: u64,
+}
+
+/// An offset that is to be changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlteredOffset {
+    /// The partition; its topic's id is empty where the topic is no more.
+    #[serde(flatten)]
+    pub partition: AssignedPartition,
+    /// The offset of the next record wanted; none for a partition of which nothing is to be known.
+    pub offset: Option<u64>,
 }
 
 /// What a sink task is given when it starts.

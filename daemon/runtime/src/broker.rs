@@ -68,6 +68,9 @@ pub trait Broker: Send + Sync + 'static {
     /// Commits offsets of a consumer group; done once they are durable.
     async fn commit_group_offsets(&self, group: &str, offsets: &[TopicPartitionOffset]) -> Result<()>;
 
+    /// Forgets offsets of a consumer group; done once that is durable. Those it does not have are passed over.
+    async fn delete_group_offsets(&self, group: &str, partitions: &[TopicPartition]) -> Result<()>;
+
     /// Ends the log cleanly.
     async fn close(&self);
 }

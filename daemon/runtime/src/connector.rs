@@ -24,8 +24,9 @@ use crate::broker::Broker;
 use crate::config::ConnectorConfig;
 use crate::config_store::{ConfigStore, Origin, TargetState};
 use crate::connector_life::{Instance, Plan};
-use crate::control::{ControlError, Reply, Request};
+use crate::control::{ControlError, OffsetChange, OffsetsChanged, Reply, Request};
 use crate::ledger::Ledger;
+use crate::offset_change::OffsetsOf;
 use crate::offsets::OffsetStore;
 use crate::pause::{PauseSwitch, pause};
 use crate::restart_policy::RestartPolicy;
@@ -197,6 +198,12 @@ impl Connector {
                     reply,
                 } => self.restart(include_tasks, only_failed, reply).await,
                 Request::RestartTask(task, reply) => self.restart_one(task, reply).await,
+                Request::ChangeOffsets(change, reply) => {
+                    tokio::select! {
+                        changed = self.change_offsets(change) => answer(reply, changed),
+                        () = self.shutdown.cancelled() => break,
+                    }
+                }
                 Request::Delete(reply) => match self.shared.configs.delete(&self.name).await {
                     Ok(()) => {
                         self.stop_all().await;
@@ -325,6 +332,24 @@ impl Connector {
             .await;
         answer(reply, Ok(()));
         self.restart_tasks(&[task]).await;
+    }
+
+    /// Changes where the connector goes on. Its tasks have ended, since a stop is done before the next request is looked at.
+    async fn change_offsets(&self, change: OffsetChange) -> Result<OffsetsChanged, ControlError> {
+        let state = match self.target {
+            TargetState::Stopped => {
+                let changing = OffsetsOf {
+                    shared: &self.shared,
+                    config: &self.config,
+                    class: &self.class,
+                    tasks: self.ledgers.lock().len() as u32,
+                };
+                return changing.change(change).await;
+            }
+            TargetState::Running => "RUNNING",
+            TargetState::Paused => "PAUSED",
+        };
+        Err(ControlError::NotStopped(self.name.clone(), state))
     }
 
     async fn restart_failed(&mut self, include_connector: bool) {

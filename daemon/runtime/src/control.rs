@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidewater_plugin_api::SourcePosition;
 use tidewater_plugin_host::ConnectorClass;
 use tokio::sync::oneshot;
 
@@ -31,6 +32,11 @@ pub enum ControlError {
     /// What was asked makes no sense as it is.
     #[error("{0}")]
     Invalid(String),
+    /// Offsets change only while nothing reads or writes.
+    #[error(
+        "connector {0} must be STOPPED before its offsets can be changed, and is {1}; stop it first (pausing is not enough)"
+    )]
+    NotStopped(String, &'static str),
     /// No answer in time.
     #[error("connector {0} has not answered within 90 s; what was asked may still be done")]
     Timeout(String),
@@ -48,7 +54,7 @@ impl ControlError {
         match self {
             Self::NoConnector(_) | Self::NoTask(..) => 404,
             Self::Exists(_) => 409,
-            Self::Invalid(_) => 400,
+            Self::Invalid(_) | Self::NotStopped(..) => 400,
             Self::Timeout(_) | Self::Failed(_) => 500,
             Self::Ending(_) => 503,
         }
@@ -62,6 +68,39 @@ pub struct NewConnector {
     pub config: ConnectorConfig,
     /// What is wanted of it at first.
     pub initial_state: TargetState,
+    /// Where it begins, as [`Worker::alter_offsets`](crate::Worker::alter_offsets) takes it; empty for its own beginning.
+    pub offsets: Vec<SourcePosition>,
+}
+
+/// Offsets to change; both only while STOPPED.
+#[derive(Clone, Debug)]
+pub enum OffsetChange {
+    /// These, each to its offset; none resets its partition.
+    Alter(Vec<SourcePosition>),
+    /// All that are stored are forgotten.
+    Reset,
+}
+
+/// What became of a change of offsets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OffsetsChanged {
+    /// Stored, and the connector class has agreed to them.
+    Agreed,
+    /// Stored; the class has no say in it.
+    Stored,
+}
+
+impl OffsetsChanged {
+    /// In Kafka Connect's sense.
+    pub fn message(self) -> &'static str {
+        match self {
+            Self::Agreed => "The offsets for this connector have been altered successfully",
+            Self::Stored => {
+                "The offsets kept for this connector have been altered successfully. If the connector keeps offsets of its \
+                 own outside, alter them there"
+            }
+        }
+    }
 }
 
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, ControlError>>;
@@ -76,5 +115,6 @@ pub(crate) enum Request {
         reply: Reply<Vec<Subject>>,
     },
     RestartTask(u32, Reply<()>),
+    ChangeOffsets(OffsetChange, Reply<OffsetsChanged>),
     Delete(Reply<()>),
 }

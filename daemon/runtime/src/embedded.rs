@@ -130,6 +130,15 @@ impl Broker for EmbeddedBroker {
         committed.map_err(Error::broker(format!("committing offsets of group {group}")))
     }
 
+    async fn delete_group_offsets(&self, group: &str, partitions: &[TopicPartition]) -> Result<()> {
+        let partitions: Vec<_> = partitions
+            .iter()
+            .map(|partition| (partition.topic.as_str(), partition.partition))
+            .collect();
+        let deleted = self.log.delete_partition_offsets(group, &partitions).await;
+        deleted.map_err(Error::broker(format!("deleting offsets of group {group}")))
+    }
+
     async fn close(&self) {
         if let Err(error) = self.log.close().await {
             tracing::error!(%error, "the log did not close cleanly; it recovers when it is opened next");

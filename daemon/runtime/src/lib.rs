@@ -6,7 +6,7 @@
 //! - [`worker`]: the one process; owns the connectors and what they share;
 //! - [`control`]: what a connector can be asked, and why that may be refused; [`connector`]: the actor that does it;
 //!   `connector_life`, `task_life`: what it has run; [`supervision`], [`restart_policy`]: one life after another;
-//!   [`pause`]: rest on demand;
+//!   [`pause`]: rest on demand; `offset_change`: where a stopped connector goes on;
 //! - [`source_task`]: plugin `poll` → [`record_encoder`] → one transaction of records and positions → plugin `commit`;
 //! - [`broker`]: the log as the runtime knows it, a trait; [`embedded`] is the log in this process;
 //! - [`sink_task`]: committed batches → [`record_decoder`] → plugin `put` → offsets; [`start_offset`]: where it begins;
@@ -26,6 +26,7 @@ pub mod converter;
 pub mod embedded;
 pub mod error;
 pub mod ledger;
+mod offset_change;
 pub mod offsets;
 pub mod partitioner;
 pub mod pause;

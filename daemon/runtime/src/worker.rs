@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use tidewater_broker::{BrokerOptions, Durability};
-use tidewater_plugin_api::{ConfigMap, ConnectorKind};
+use tidewater_plugin_api::{ConfigMap, ConnectorKind, SourcePosition};
 use tidewater_plugin_host::{ConnectorClass, PluginRegistry};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -18,10 +18,13 @@ use crate::broker::Broker;
 use crate::config::{ConnectorConfig, WorkerConfig};
 use crate::config_store::{ConfigStore, Origin, StoredConnector, TargetState};
 use crate::connector::{Connector, End, Facts, Ledgers, Shared};
-use crate::control::{ControlError, NewConnector, REQUEST_TIMEOUT, Reply, Request};
+use crate::control::{
+    ControlError, NewConnector, OffsetChange, OffsetsChanged, REQUEST_TIMEOUT, Reply, Request,
+};
 use crate::embedded::EmbeddedBroker;
 use crate::error::{Error, Result};
 use crate::ledger::LedgerSnapshot;
+use crate::offset_change;
 use crate::offsets::OffsetStore;
 use crate::schema_store::SchemaStore;
 use crate::status::{Status, StatusStore, Subject};
@@ -137,23 +140,40 @@ impl Worker {
         Ok(())
     }
 
-    /// Creates a connector (`POST /connectors`): 409 where the name is taken. It runs again when the worker starts next.
+    /// Creates a connector (`POST /connectors`): 409 where the name is taken, 400 where its offsets are refused. It runs again
+    /// when the worker starts next.
     pub async fn create_connector(&self, new: NewConnector) -> Result<(), ControlError> {
         let NewConnector {
             config,
             initial_state,
+            offsets,
         } = new;
+        let name = config.name.clone();
         let class = self.class(&config)?;
-        let _one_at_a_time = self.creating.lock().await;
-        self.expect_free(&config.name)?;
-        let configs = &self.shared.configs;
-        // First what is wanted: a connector that is to be STOPPED must not run because a crash came between the two.
-        configs.put_target(&config.name, initial_state).await?;
-        configs
-            .put_connector(&config.name, &config.raw, Origin::Request)
-            .await?;
-        self.launch(config, class, initial_state);
-        Ok(())
+        // It stays STOPPED until its offsets are set.
+        let first = if offsets.is_empty() {
+            initial_state
+        } else {
+            TargetState::Stopped
+        };
+        {
+            let _one_at_a_time = self.creating.lock().await;
+            self.expect_free(&name)?;
+            let configs = &self.shared.configs;
+            // First what is wanted: a connector that is to be STOPPED must not run because a crash came between the two.
+            configs.put_target(&name, first).await?;
+            configs.put_connector(&name, &config.raw, Origin::Request).await?;
+            self.launch(config, class, first);
+        }
+        if offsets.is_empty() {
+            return Ok(());
+        }
+        if let Err(error) = self.alter_offsets(&name, offsets).await {
+            self.delete(&name).await?;
+            return Err(error);
+        }
+        self.ask(&name, |reply| Request::Target(initial_state, reply))
+            .await
     }
 
     /// The connectors that were created by request in an earlier life of the worker, to be checked and given to
@@ -300,6 +320,26 @@ impl Worker {
         self.ask(name, |reply| Request::RestartTask(task, reply)).await
     }
 
+    /// Changes where a STOPPED connector goes on (`PATCH …/offsets`): each partition to its offset, or with none to its
+    /// beginning. 400 where it is not STOPPED, and where the offsets make no sense to the log or to the connector class. Of sinks
+    /// the partitions are `{"kafka_topic": …, "kafka_partition": …}` and the offsets `{"kafka_offset": …}`.
+    pub async fn alter_offsets(
+        &self,
+        name: &str,
+        offsets: Vec<SourcePosition>,
+    ) -> Result<OffsetsChanged, ControlError> {
+        self.ask(name, |reply| {
+            Request::ChangeOffsets(OffsetChange::Alter(offsets), reply)
+        })
+        .await
+    }
+
+    /// Has a STOPPED connector go on from its beginning (`DELETE …/offsets`).
+    pub async fn reset_offsets(&self, name: &str) -> Result<OffsetsChanged, ControlError> {
+        self.ask(name, |reply| Request::ChangeOffsets(OffsetChange::Reset, reply))
+            .await
+    }
+
     /// Deletes a connector (`DELETE /connectors/{c}`); answers once it has ended. Its offsets stay, and one of the same
     /// name goes on from them.
     pub async fn delete(&self, name: &str) -> Result<(), ControlError> {
@@ -340,6 +380,12 @@ impl Worker {
     /// What is wanted of a connector.
     pub fn target(&self, name: &str) -> Result<TargetState, ControlError> {
         self.facts(name).map(|facts| facts.target)
+    }
+
+    /// How far a connector has come (`GET …/offsets`), in whatever state.
+    pub fn offsets(&self, name: &str) -> Result<Vec<SourcePosition>, ControlError> {
+        let facts = self.facts(name)?;
+        Ok(offset_change::read(&self.shared, &facts.config))
     }
 
     /// Where a connector and its tasks stand (`GET …/status`).

@@ -224,6 +224,24 @@ impl SourceConnector for FaultSource {
         Ok((0..tasks).map(part).collect())
     }
 
+    async fn alter_offsets(
+        &mut self,
+        _name: &str,
+        config: &Config,
+        offsets: &[SourcePosition],
+    ) -> Result<bool> {
+        Orders::new(config).obey("alter-offsets").await?;
+        for offset in offsets.iter().filter_map(|position| position.offset.as_ref()) {
+            if offset.get("next").and_then(Json::as_u64).is_none() {
+                let offset = Json::Object(offset.clone());
+                return Err(Error::config(format!(
+                    "{offset} does not say which number is next"
+                )));
+            }
+        }
+        Ok(true)
+    }
+
     async fn stop(&mut self) -> Result<()> {
         self.orders.obey("connector-stop").await.map(drop)
     }

@@ -129,6 +129,7 @@ impl Running<'_> {
             .create_connector(NewConnector {
                 config,
                 initial_state,
+                offsets: Vec::new(),
             })
             .await
     }
