@@ -79,7 +79,9 @@ impl OffsetsOf<'_> {
             OffsetChange::Alter(positions) => positions,
             OffsetChange::Reset => {
                 let mut positions = self.shared.offsets.positions(name);
-                positions.iter_mut().for_each(|position| position.offset = None);
+                for position in &mut positions {
+                    position.offset = None;
+                }
                 positions
             }
         };
@@ -207,7 +209,10 @@ impl OffsetsOf<'_> {
 
     /// The say of the class.
     async fn ask<T: serde::Serialize>(&self, offsets: Vec<T>) -> Result<bool, ControlError> {
-        let limit = self.config.call_timeout.min(REQUEST_TIMEOUT - FOR_THE_LOG);
+        let limit = self
+            .config
+            .call_timeout
+            .min(REQUEST_TIMEOUT.saturating_sub(FOR_THE_LOG));
         let answer = self
             .class
             .alter_offsets(&self.config.name, self.config.resolved.clone(), offsets, limit)
