@@ -20,12 +20,16 @@ use crate::converter::{self, Converters, Role};
 use crate::error::{Error, Result};
 use crate::ledger::Ledger;
 use crate::offsets::OffsetStore;
+use crate::rate_limit::RateLimit;
 use crate::record_decoder::RecordDecoder;
 use crate::record_encoder::RecordEncoder;
+use crate::record_errors::RecordErrors;
 use crate::retry::Retry;
 use crate::schema_store::SchemaStore;
 use crate::sink_task::{SinkTask, Subscription};
+use crate::sink_way::SinkWay;
 use crate::source_task::SourceTask;
+use crate::source_way::SourceWay;
 use crate::status::{State, StatusStore, Subject};
 
 /// A life that lasted this long was a success: the next failure starts the back-off anew.
@@ -53,6 +57,8 @@ pub struct Connector {
     config: ConnectorConfig,
     class: Arc<ConnectorClass>,
     ledgers: Ledgers,
+    /// Shared by its tasks.
+    limit: Arc<RateLimit>,
     stop: CancellationToken,
 }
 
@@ -67,11 +73,13 @@ impl Connector {
         class: Arc<ConnectorClass>,
         stop: CancellationToken,
     ) -> Self {
+        let limit = RateLimit::new(config.rate_limit_records, config.rate_limit_bytes);
         Self {
             shared,
             config,
             class,
             ledgers: Ledgers::default(),
+            limit: Arc::new(limit),
             stop,
         }
     }
@@ -247,10 +255,16 @@ impl Connector {
                 let task = SourceTask {
                     connector: self.config.name.clone(),
                     plugin: plugin.clone(),
-                    broker: self.shared.broker.clone(),
                     offsets: self.shared.offsets.clone(),
                     ledger,
-                    encoder: RecordEncoder::new(self.converters()?, self.config.encoder.clone()),
+                    way: SourceWay::new(
+                        self.shared.broker.clone(),
+                        self.config.chain()?,
+                        RecordEncoder::new(self.converters()?, self.config.encoder.clone()),
+                        RecordErrors::new(&self.config, task),
+                    ),
+                    limit: self.limit.clone(),
+                    linger: self.config.linger,
                     retry: self.retry(),
                 };
                 let life = async {
@@ -273,7 +287,12 @@ impl Connector {
                         tasks,
                     },
                     ledger,
-                    decoder: RecordDecoder::new(self.converters()?),
+                    way: SinkWay::new(
+                        self.config.chain()?,
+                        RecordDecoder::new(self.converters()?),
+                        RecordErrors::new(&self.config, task),
+                    ),
+                    limit: self.limit.clone(),
                     retry: self.retry(),
                     max_records: self.config.max_poll_records,
                     commit_interval: self.shared.offset_flush_interval,
@@ -339,7 +358,11 @@ impl Connector {
     }
 
     fn retry(&self) -> Retry {
-        Retry::new(self.backoff(), self.config.redactor.clone())
+        Retry::new(
+            self.backoff(),
+            self.config.errors.retry_timeout,
+            self.config.redactor.clone(),
+        )
     }
 
     fn backoff(&self) -> Backoff {

@@ -201,6 +201,7 @@ fn log_report(report: &Report) {
                 written,
                 filtered,
                 dead_lettered,
+                dropped,
                 in_flight,
                 retried,
             } = *ledger;
@@ -211,6 +212,7 @@ fn log_report(report: &Report) {
                 written,
                 filtered,
                 dead_lettered,
+                dropped,
                 in_flight,
                 retried,
                 "ledger"
