@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     fn retry(timeout: Option<Duration>) -> Retry {
-        let backoff = Backoff::new(Duration::from_millis(300), Duration::from_secs(60));
+        let backoff = Backoff::new(Duration::from_millis(300), Duration::from_mins(1));
         Retry::new(backoff, timeout, Redactor::default())
     }
 

@@ -186,9 +186,10 @@ impl SinkWay {
                 partition.topic, partition.partition
             );
             let fault = Failure::new(Stage::Put, place, message);
-            let original = match self.errors.settings.tolerate {
-                true => original(broker, &partition, offset).await?,
-                false => DeadLetter::default(),
+            let original = if self.errors.settings.tolerate {
+                original(broker, &partition, offset).await?
+            } else {
+                DeadLetter::default()
             };
             put.fates.written -= 1;
             match self
@@ -214,7 +215,7 @@ impl SinkWay {
                     })?;
             }
         }
-        put.frame = (rest.len() > 0).then(|| rest.finish());
+        put.frame = (!rest.is_empty()).then(|| rest.finish());
         Ok(())
     }
 }
@@ -300,7 +301,7 @@ impl Gathered {
     fn close(&mut self) -> Put {
         self.letter_bytes = 0;
         Put {
-            frame: (self.batch.len() > 0).then(|| self.batch.finish()),
+            frame: (!self.batch.is_empty()).then(|| self.batch.finish()),
             fates: std::mem::take(&mut self.fates),
             letters: std::mem::take(&mut self.letters),
             durable: false,
