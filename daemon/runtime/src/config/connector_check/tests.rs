@@ -171,7 +171,7 @@ fn every_fault_of_a_file_at_once_in_the_order_of_its_lines() {
     let errors = errors(
         "connector.class=postgres-source\ndatabase.port=fivethousand\nslot.nmae=x\ntasks.max=0\n\
          database.password=hunter2\nvalue.converter=avro\ntopics=a\ntransforms=route\n\
-         transforms.route.type=RegexRoutr\ntransforms.rout.regex=a\nadmin.override.retries=1\n",
+         transforms.route.type=RegexRoutr\ntransforms.rout.regex=a\ntasks.max.enforce=false\n",
     );
     let says = [
         (2, "database.port = \"fivethousand\": must be a 32-bit integer"),
@@ -190,7 +190,7 @@ fn every_fault_of_a_file_at_once_in_the_order_of_its_lines() {
             10,
             "transforms.rout.regex: belongs to rout, which is not in transforms; did you mean route?",
         ),
-        (11, "admin.override.retries: is not available in this version"),
+        (11, "tasks.max.enforce: is not available in this version"),
     ];
     assert_eq!(errors.len(), says.len() + 1, "{errors:#?}");
     for ((line, says), error) in says.iter().zip(&errors) {
@@ -557,7 +557,7 @@ fn overrides_of_clients_are_met_passed_over_or_refused() {
         .problems,
         []
     );
-    let checked = check(&source("producer.override.linger.ms=5\n"));
+    let checked = check(&source("producer.override.retries=5\n"));
     assert!(checked.config.is_some() && checked.problems[0].to_string().contains("has no effect"));
     one_error(&source("producer.override.acks=1\n"), 4, "must be all");
     one_error(
