@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, ConfigMap};
 use crate::config_def::ConfigProblem;
-use crate::error::Result;
+use crate::error::{RecordFailure, Result};
 use crate::frame::Frame;
 use crate::plugin::ConnectorSpec;
 
@@ -137,6 +137,11 @@ pub struct PutReport {
     /// Whether everything put so far, this batch included, is durable in the target. Where not, the host asks for it
     /// with [`SinkTask::flush`] before it commits offsets (invariant 4).
     pub durable: bool,
+    /// The records of the batch that the target does not take; all others were written. The host puts them aside in the
+    /// dead-letter topic before it commits offsets, or fails the task. A target that keeps offsets itself must not pass
+    /// these records before they are put aside: it writes nothing and answers [`Error::refused`](crate::Error::refused).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed: Vec<RecordFailure>,
 }
 
 /// A task that writes to the outside.
@@ -154,7 +159,9 @@ pub trait SinkTask: Send + 'static {
     async fn open(&mut self, partitions: &[AssignedPartition]) -> Result<Vec<TopicPartitionOffset>>;
 
     /// Writes a batch. Records of one partition stand in order, and batches come in order (invariant 5). After a
-    /// retriable error the same batch comes again; it must then not be there twice in a target that keeps offsets.
+    /// retriable error the same batch comes again; it must then not be there twice in a target that keeps offsets. Single
+    /// records that cannot be written are named by [`PutReport::failed`] or, where nothing of the batch was written, by
+    /// [`Error::refused`](crate::Error::refused).
     async fn put(&mut self, batch: &Frame) -> Result<PutReport>;
 
     /// Makes everything put so far durable in the target.

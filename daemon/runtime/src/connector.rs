@@ -29,6 +29,7 @@ use crate::ledger::Ledger;
 use crate::offset_change::OffsetsOf;
 use crate::offsets::OffsetStore;
 use crate::pause::{PauseSwitch, pause};
+use crate::rate_limit::RateLimit;
 use crate::restart_policy::RestartPolicy;
 use crate::schema_store::SchemaStore;
 use crate::status::{Standing, State, StatusStore, Subject};
@@ -116,6 +117,8 @@ pub(crate) struct Connector {
     policy: watch::Sender<RestartPolicy>,
     facts: Arc<RwLock<Facts>>,
     ledgers: Ledgers,
+    /// Shared by its tasks.
+    limit: Arc<RateLimit>,
     requests: mpsc::Receiver<Request>,
     shutdown: CancellationToken,
     instance: Option<Running>,
@@ -145,11 +148,11 @@ impl Connector {
             name: config.name.clone(),
             shared,
             policy: watch::channel(config.restart.clone()).0,
-            config,
             class,
             target,
             facts: Arc::new(RwLock::new(facts)),
             ledgers: Ledgers::default(),
+            limit: limit_of(&config),
             requests,
             shutdown,
             instance: None,
@@ -157,6 +160,7 @@ impl Connector {
             paused: watch::channel(target == TargetState::Paused).0,
             plans: mpsc::channel(1),
             tasks: Vec::new(),
+            config,
         }
     }
 
@@ -246,6 +250,7 @@ impl Connector {
         }
         let before = std::mem::replace(&mut self.config, Arc::new(config));
         self.class = class;
+        self.limit = limit_of(&self.config);
         self.policy.send_replace(self.config.restart.clone());
         self.facts.write().config = self.config.clone();
         answer(reply, Ok(()));
@@ -512,6 +517,7 @@ impl Connector {
             count,
             overlay: overlay.clone(),
             ledger: self.ledgers.lock()[number as usize].clone(),
+            limit: self.limit.clone(),
             stop: Deadline::new(stop.clone(), self.shared.graceful_stop),
         };
         let span = tracing::info_span!("task", connector = self.name, task = number);
@@ -547,6 +553,10 @@ impl Connector {
             tracing::warn!(%error, ?subject, "its state could not be stored");
         }
     }
+}
+
+fn limit_of(config: &ConnectorConfig) -> Arc<RateLimit> {
+    Arc::new(RateLimit::new(config.rate_limit_records, config.rate_limit_bytes))
 }
 
 fn asked_to_restart() -> Standing {

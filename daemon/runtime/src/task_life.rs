@@ -19,12 +19,16 @@ use crate::converter::{self, Converters, Role};
 use crate::error::{Error, Result};
 use crate::ledger::Ledger;
 use crate::pause::Pause;
+use crate::rate_limit::RateLimit;
 use crate::record_decoder::RecordDecoder;
 use crate::record_encoder::RecordEncoder;
+use crate::record_errors::RecordErrors;
 use crate::restart_policy::RestartPolicy;
 use crate::retry::Retry;
 use crate::sink_task::{SinkTask, Subscription};
+use crate::sink_way::SinkWay;
 use crate::source_task::SourceTask;
+use crate::source_way::SourceWay;
 use crate::status::{State, Subject};
 use crate::supervision::{Ended, Life, StatusWitness, Supervision, Witness};
 
@@ -43,6 +47,8 @@ pub(crate) struct Task {
     /// What its connector has given it to do.
     pub(crate) overlay: ConfigMap,
     pub(crate) ledger: Arc<Ledger>,
+    /// Shared with the connector's other tasks.
+    pub(crate) limit: Arc<RateLimit>,
     pub(crate) stop: Deadline,
 }
 
@@ -150,10 +156,16 @@ impl Task {
                 let task = SourceTask {
                     connector: self.config.name.clone(),
                     plugin: plugin.clone(),
-                    broker: self.shared.broker.clone(),
                     offsets: self.shared.offsets.clone(),
                     ledger: self.ledger.clone(),
-                    encoder: RecordEncoder::new(self.converters()?, self.config.encoder.clone()),
+                    way: SourceWay::new(
+                        self.shared.broker.clone(),
+                        self.config.chain()?,
+                        RecordEncoder::new(self.converters()?, self.config.encoder.clone()),
+                        RecordErrors::new(&self.config, self.number),
+                    ),
+                    limit: self.limit.clone(),
+                    linger: self.config.linger,
                     retry: self.retry(),
                     pause,
                 };
@@ -161,7 +173,7 @@ impl Task {
                     plugin.start().await?;
                     self.told(&witness, &life, seen, task.run(producer, stop)).await
                 };
-                let outcome = self.stop.at_rest_in_time(work).await;
+                let outcome = Box::pin(self.stop.at_rest_in_time(work)).await;
                 self.end(outcome, plugin.stop(self.stop.left()).await)
             }
             ConnectorKind::Sink => {
@@ -177,7 +189,12 @@ impl Task {
                         tasks: self.count,
                     },
                     ledger: self.ledger.clone(),
-                    decoder: RecordDecoder::new(self.converters()?),
+                    way: SinkWay::new(
+                        self.config.chain()?,
+                        RecordDecoder::new(self.converters()?),
+                        RecordErrors::new(&self.config, self.number),
+                    ),
+                    limit: self.limit.clone(),
                     retry: self.retry(),
                     max_records: self.config.max_poll_records,
                     commit_interval: self.shared.offset_flush_interval,
@@ -188,7 +205,7 @@ impl Task {
                     plugin.start().await?;
                     self.told(&witness, &life, seen, task.run(stop)).await
                 };
-                let outcome = self.stop.at_rest_in_time(work).await;
+                let outcome = Box::pin(self.stop.at_rest_in_time(work)).await;
                 self.end(outcome, plugin.stop(self.stop.left()).await)
             }
         }
@@ -259,7 +276,11 @@ impl Task {
 
     fn retry(&self) -> Retry {
         let backoff = Backoff::new(Duration::from_millis(300), self.config.retry_delay_max);
-        Retry::new(backoff, self.config.redactor.clone())
+        Retry::new(
+            backoff,
+            self.config.errors.retry_timeout,
+            self.config.redactor.clone(),
+        )
     }
 }
 

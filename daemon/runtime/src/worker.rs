@@ -488,6 +488,7 @@ fn log_report(report: &Report) {
                 written,
                 filtered,
                 dead_lettered,
+                dropped,
                 in_flight,
                 retried,
             } = *ledger;
@@ -498,6 +499,7 @@ fn log_report(report: &Report) {
                 written,
                 filtered,
                 dead_lettered,
+                dropped,
                 in_flight,
                 retried,
                 "ledger"

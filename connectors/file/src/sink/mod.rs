@@ -218,7 +218,7 @@ impl SinkTask for FileSinkTask {
 
     async fn put(&mut self, batch: &Frame) -> Result<PutReport> {
         self.write(|writer| writer.put(batch))?;
-        Ok(PutReport { durable: false })
+        Ok(PutReport::default())
     }
 
     async fn flush(&mut self) -> Result<()> {
