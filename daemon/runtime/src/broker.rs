@@ -47,7 +47,13 @@ pub trait Broker: Send + Sync + 'static {
     /// All topics, by name.
     fn topics(&self) -> Vec<TopicInfo>;
 
-    /// Changes whenever a topic is created or deleted.
+    /// Gives a topic more partitions, so that it has `total`; which of them a key belongs to changes.
+    async fn add_partitions(&self, name: &str, total: u32) -> Result<TopicInfo>;
+
+    /// Deletes a topic with all its records.
+    async fn delete_topic(&self, name: &str) -> Result<()>;
+
+    /// Changes whenever a topic is created or deleted, or gets partitions.
     fn topic_changes(&self) -> watch::Receiver<u64>;
 
     /// Appends outside of any transaction; done once the records are durable (invariant 1).

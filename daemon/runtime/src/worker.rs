@@ -415,6 +415,11 @@ impl Worker {
         Ok(running.facts.read().clone())
     }
 
+    /// The log.
+    pub fn broker(&self) -> &Arc<dyn Broker> {
+        &self.shared.broker
+    }
+
     /// Where all connectors and tasks stand.
     pub fn statuses(&self) -> BTreeMap<Subject, Status> {
         self.shared.statuses.current()
