@@ -148,7 +148,7 @@ async fn line(name: &str, bytes: usize, batch: usize, count: usize) {
     let mut out = Vec::new();
     let begun = cpu();
     let mut gathered = FrameBuilder::new();
-    for record in fetched.iter().flat_map(|fetched| fetched.records()) {
+    for record in fetched.iter().flat_map(tidewater_broker::Fetched::records) {
         decoder.push(&place, &record, &mut gathered).expect("converted");
         if gathered.len() >= batch {
             out.push(gathered.finish());
