@@ -134,11 +134,6 @@ impl Worker {
         Ok(())
     }
 
-    /// The log.
-    pub fn broker(&self) -> &Arc<dyn Broker> {
-        &self.shared.broker
-    }
-
     /// Where all connectors and tasks stand.
     pub fn statuses(&self) -> BTreeMap<Subject, Status> {
         self.shared.statuses.current()
@@ -147,6 +142,11 @@ impl Worker {
     /// What became of every record, task by task.
     pub fn report(&self) -> Report {
         report(&self.connectors.lock())
+    }
+
+    /// The log.
+    pub fn broker(&self) -> &Arc<dyn Broker> {
+        &self.shared.broker
     }
 
     /// Stops all connectors, each as gracefully as its plugin lets it, then closes the log.
