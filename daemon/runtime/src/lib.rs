@@ -5,8 +5,8 @@
 //! - [`config`]: connector files and worker settings;
 //! - [`worker`]: the one process; owns the connectors and what they share;
 //! - [`control`]: what a connector can be asked, and why that may be refused; [`connector`]: the actor that does it;
-//!   `connector_life`, `task_life`: what it has run; [`supervision`], [`restart_policy`]: one life after another;
-//!   [`pause`]: rest on demand; `offset_change`: where a stopped connector goes on;
+//!   [`connector_life`], [`task_life`]: what it has run; [`supervision`], [`restart_policy`]: one life after another;
+//!   [`pause`]: rest on demand; [`offset_change`]: where a stopped connector goes on;
 //! - [`source_task`]: plugin `poll` → [`source_way`]: transforms, then [`record_encoder`] → one transaction of records,
 //!   positions and dead letters → plugin `commit`;
 //! - [`broker`]: the log as the runtime knows it, a trait; [`embedded`] is the log in this process;
@@ -24,7 +24,7 @@ pub mod broker;
 pub mod config;
 pub mod config_store;
 pub mod connector;
-mod connector_life;
+pub mod connector_life;
 pub mod control;
 pub mod converter;
 pub mod dead_letters;
@@ -32,7 +32,7 @@ pub mod embedded;
 pub mod error;
 pub mod failure;
 pub mod ledger;
-mod offset_change;
+pub mod offset_change;
 pub mod offsets;
 pub mod partitioner;
 pub mod pause;
@@ -52,7 +52,7 @@ pub mod start_offset;
 pub mod state_topic;
 pub mod status;
 pub mod supervision;
-mod task_life;
+pub mod task_life;
 pub mod topic_rules;
 pub mod worker;
 
