@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use tidewater_runtime::config::worker_config::LogFormat;
 use tidewater_runtime::config::{
-    Checked, Checker, ConnectorConfig, Found, Problem, Providers, Severity, WorkerConfig,
+    Checked, Checker, ConnectorConfig, ConnectorFile, Found, Problem, Providers, Severity, WorkerConfig,
 };
+use tidewater_runtime::config_store::Origin;
 use tidewater_runtime::{Error, Worker};
 
 use crate::catalog::kind;
@@ -64,13 +65,14 @@ pub async fn run(args: RunArgs) -> Result {
         }
     };
     announce(worker_config, &ready);
-    let connectors = ready.len();
     for Ready { config, .. } in ready {
         let name = config.name.clone();
-        if let Err(error) = worker.create_connector(config).await {
+        if let Err(error) = worker.run_from_file(config).await {
             tracing::error!(connector = name, "the connector could not be created: {error}");
         }
     }
+    restore(&worker, worker_config, &plugins).await;
+    let connectors = worker.connectors().len();
 
     let name = signals.next().await;
     tracing::info!(
@@ -133,6 +135,43 @@ fn connectors(paths: &[PathBuf], worker: &WorkerConfig, plugins: &Plugins) -> Re
                 "{broken} left out, as said above; {running} will run; mend the files and restart"
             );
             Ok(ready)
+        }
+    }
+}
+
+/// Runs the connectors that were created while an earlier daemon ran on this log. One that a file was given for runs by
+/// that already; one whose file was not given again does not run.
+async fn restore(worker: &Worker, worker_config: &WorkerConfig, plugins: &Plugins) {
+    let (classes, providers, running) = (plugins.classes(), Providers::system(), worker.connectors());
+    let checker = Checker {
+        classes: &classes,
+        worker: worker_config,
+        providers: &providers,
+    };
+    for stored in worker.stored_connectors() {
+        let name = stored.name;
+        if running.contains(&name) {
+            continue;
+        }
+        if stored.origin == Origin::File {
+            tracing::info!(
+                connector = name,
+                "known from a file that is not given now; it does not run"
+            );
+            continue;
+        }
+        let file = ConnectorFile::from_map("the stored configuration", &name, &stored.properties);
+        let Checked { config, problems, .. } = checker.check(&file);
+        log_problems(&problems);
+        let Some(config) = config else {
+            tracing::error!(
+                connector = name,
+                "the stored configuration cannot run any more, as said above; it is kept"
+            );
+            continue;
+        };
+        if let Err(error) = worker.restore(config).await {
+            tracing::error!(connector = name, "the stored connector could not be run: {error}");
         }
     }
 }

@@ -44,7 +44,7 @@ pub const MAGIC: [u8; 8] = *b"TWPLUGIN";
 /// Must be equal on both sides.
 pub const ABI_MAJOR: u16 = 1;
 /// What this side can read at most; the other side may be older or newer.
-pub const ABI_MINOR: u16 = 0;
+pub const ABI_MINOR: u16 = 1;
 /// The features this side knows, one bit each: none so far.
 pub const KNOWN_FEATURES: u64 = 0;
 /// The ELF section that holds the [`PluginHeader`]; `export_plugin!` spells it out.
@@ -172,6 +172,9 @@ pub enum Opcode {
     TaskConfigs = 3,
     /// Connector: nothing; answers nothing.
     ConnectorStop = 4,
+    /// Connector, started or not: an [`AlterOffsets`](crate::payload::AlterOffsets); answers whether the class has agreed. Since
+    /// minor version 1.
+    AlterOffsets = 5,
     /// Source task: a [`SourceStart`](crate::payload::SourceStart); answers nothing.
     SourceStart = 16,
     /// Source task: nothing; answers a frame (see [`crate::frame`]) once there is something to read. A cancelled poll
@@ -204,6 +207,7 @@ impl Opcode {
             2 => Self::ConnectorStart,
             3 => Self::TaskConfigs,
             4 => Self::ConnectorStop,
+            5 => Self::AlterOffsets,
             16 => Self::SourceStart,
             17 => Self::Poll,
             18 => Self::Commit,
@@ -224,6 +228,7 @@ impl Opcode {
             Self::Validate => "validate",
             Self::ConnectorStart | Self::SourceStart | Self::SinkStart => "start",
             Self::TaskConfigs => "task_configs",
+            Self::AlterOffsets => "alter_offsets",
             Self::ConnectorStop | Self::Stop => "stop",
             Self::Poll => "poll",
             Self::Commit => "commit",

@@ -15,6 +15,9 @@ pub enum ErrorKind {
     Retriable,
     /// The task cannot go on as it is: it is stopped, and restarted by policy.
     Fatal,
+    /// The target refuses single records of a batch, which [`Error::records`] names, and nothing of the batch was written:
+    /// the runtime puts those records aside, durably, and the same batch comes again without them. Only from a `put`.
+    Refused,
     /// The configuration is wrong: a restart cannot help until somebody changes it.
     Config,
     /// Another instance of this task has taken over (invariant 9): this one must stop and stay stopped.
@@ -37,6 +40,18 @@ pub struct Error {
     pub kind: ErrorKind,
     /// What was being done, to what, why it failed, and what to do next.
     pub message: String,
+    /// With [`ErrorKind::Refused`]: which records, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub records: Vec<RecordFailure>,
+}
+
+/// A record of a batch that the target does not take, whatever is tried.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordFailure {
+    /// Its place in the batch, from 0.
+    pub index: u32,
+    /// Why, and what to do.
+    pub message: String,
 }
 
 impl Error {
@@ -45,6 +60,15 @@ impl Error {
         Self {
             kind,
             message: message.into(),
+            records: Vec::new(),
+        }
+    }
+
+    /// An error of single records of a batch, of which nothing was written.
+    pub fn refused(message: impl Into<String>, records: Vec<RecordFailure>) -> Self {
+        Self {
+            records,
+            ..Self::new(ErrorKind::Refused, message)
         }
     }
 
@@ -86,6 +110,6 @@ impl Error {
             }
             cause = error.source();
         }
-        Self { kind, message }
+        Self::new(kind, message)
     }
 }

@@ -135,7 +135,7 @@
 //!             let value = record.value().map_err(|error| Error::fatal(error.to_string()))?;
 //!             println!("{} {:?}", record.topic(), value);
 //!         }
-//!         Ok(PutReport { durable: false })
+//!         Ok(PutReport::default())
 //!     }
 //!     async fn flush(&mut self) -> Result<()> {
 //!         use std::io::Write as _;
@@ -172,12 +172,12 @@ pub mod value;
 pub use async_trait::async_trait;
 pub use config::{Config, ConfigMap, Secret};
 pub use config_def::{ConfigDef, ConfigKey, ConfigProblem, Importance, Validator};
-pub use error::{Error, ErrorKind, Result};
+pub use error::{Error, ErrorKind, RecordFailure, Result};
 pub use frame::{Frame, FrameBuilder, Headers, Record};
 pub use plugin::{ConnectorKind, ConnectorSpec};
 pub use schema::{Field, Schema, SchemaRef, Type};
 pub use sink::{
-    AssignedPartition, PutReport, SinkConnector, SinkTask, SinkTaskContext, TopicPartition,
+    AlteredOffset, AssignedPartition, PutReport, SinkConnector, SinkTask, SinkTaskContext, TopicPartition,
     TopicPartitionOffset,
 };
 pub use source::{SourceConnector, SourcePosition, SourceTask, SourceTaskContext};

@@ -64,3 +64,12 @@ pub struct SinkStart {
     /// The connector's configuration with the task's laid over it.
     pub config: ConfigMap,
 }
+
+/// Offsets that are to be changed, each a [`SourcePosition`] or an [`AlteredOffset`](crate::AlteredOffset).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlterOffsets<T> {
+    /// The connector's configuration.
+    pub config: ConfigMap,
+    /// What is to change, and to what.
+    pub offsets: Vec<T>,
+}

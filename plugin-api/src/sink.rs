@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, ConfigMap};
 use crate::config_def::ConfigProblem;
-use crate::error::Result;
+use crate::error::{RecordFailure, Result};
 use crate::frame::Frame;
 use crate::plugin::ConnectorSpec;
 
@@ -45,6 +45,20 @@ pub trait SinkConnector: Send + 'static {
     /// One configuration per task, at most `max_tasks`. Each is laid over the connector's own.
     async fn task_configs(&mut self, max_tasks: usize) -> Result<Vec<ConfigMap>> {
         Ok(vec![ConfigMap::new(); max_tasks])
+    }
+
+    /// Somebody changes the offsets of the connector `name` while none of its tasks run. Called before they are stored, on an
+    /// instance of its own that has not been started; an error keeps them as they are. A target that keeps offsets
+    /// ([`ConnectorSpec::exactly_once`]) changes its own here, or its next [`SinkTask::open`] would go on from the old ones,
+    /// and answers true; false where the class has no say in it.
+    async fn alter_offsets(
+        &mut self,
+        name: &str,
+        config: &Config,
+        offsets: &[AlteredOffset],
+    ) -> Result<bool> {
+        let _ = (name, config, offsets);
+        Ok(false)
     }
 
     /// Ends the connector's life.
@@ -93,6 +107,16 @@ pub struct TopicPartitionOffset {
     pub offset: u64,
 }
 
+/// An offset that is to be changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlteredOffset {
+    /// The partition; its topic's id is empty where the topic is no more.
+    #[serde(flatten)]
+    pub partition: AssignedPartition,
+    /// The offset of the next record wanted; none for a partition of which nothing is to be known.
+    pub offset: Option<u64>,
+}
+
 /// What a sink task is given when it starts.
 #[derive(Clone, Debug)]
 pub struct SinkTaskContext {
@@ -113,6 +137,11 @@ pub struct PutReport {
     /// Whether everything put so far, this batch included, is durable in the target. Where not, the host asks for it
     /// with [`SinkTask::flush`] before it commits offsets (invariant 4).
     pub durable: bool,
+    /// The records of the batch that the target does not take; all others were written. The host puts them aside in the
+    /// dead-letter topic before it commits offsets, or fails the task. A target that keeps offsets itself must not pass
+    /// these records before they are put aside: it writes nothing and answers [`Error::refused`](crate::Error::refused).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed: Vec<RecordFailure>,
 }
 
 /// A task that writes to the outside.
@@ -130,7 +159,9 @@ pub trait SinkTask: Send + 'static {
     async fn open(&mut self, partitions: &[AssignedPartition]) -> Result<Vec<TopicPartitionOffset>>;
 
     /// Writes a batch. Records of one partition stand in order, and batches come in order (invariant 5). After a
-    /// retriable error the same batch comes again; it must then not be there twice in a target that keeps offsets.
+    /// retriable error the same batch comes again; it must then not be there twice in a target that keeps offsets. Single
+    /// records that cannot be written are named by [`PutReport::failed`] or, where nothing of the batch was written, by
+    /// [`Error::refused`](crate::Error::refused).
     async fn put(&mut self, batch: &Frame) -> Result<PutReport>;
 
     /// Makes everything put so far durable in the target.

@@ -52,6 +52,20 @@ pub trait SourceConnector: Send + 'static {
         Ok(vec![ConfigMap::new()])
     }
 
+    /// Somebody changes the stored positions of the connector `name` while none of its tasks run: these, each to its offset or,
+    /// where that is none, away. Called before they are stored, on an instance of its own that has not been started; an
+    /// error keeps them as they are. Answers true where they make sense to the class, and are changed too wherever it
+    /// keeps positions itself; false where it has no say in it.
+    async fn alter_offsets(
+        &mut self,
+        name: &str,
+        config: &Config,
+        offsets: &[SourcePosition],
+    ) -> Result<bool> {
+        let _ = (name, config, offsets);
+        Ok(false)
+    }
+
     /// Ends the connector's life.
     async fn stop(&mut self) -> Result<()> {
         Ok(())

@@ -46,14 +46,15 @@ fn layouts_are_what_plugins_have_been_built_with() {
 #[test]
 fn numbers_are_what_plugins_have_been_built_with() {
     use Opcode::{
-        Close, Commit, ConnectorStart, ConnectorStop, Flush, Metrics, Open, Poll, Put, SinkStart,
-        SourceStart, Stop, TaskConfigs, Validate,
+        AlterOffsets, Close, Commit, ConnectorStart, ConnectorStop, Flush, Metrics, Open, Poll, Put,
+        SinkStart, SourceStart, Stop, TaskConfigs, Validate,
     };
     let known = [
         (1, Validate),
         (2, ConnectorStart),
         (3, TaskConfigs),
         (4, ConnectorStop),
+        (5, AlterOffsets),
         (16, SourceStart),
         (17, Poll),
         (18, Commit),

@@ -95,6 +95,8 @@ pub struct Ledger {
     pub filtered: u64,
     /// Records sent to a dead-letter topic.
     pub dead_lettered: u64,
+    /// Records given up, as the connector's `errors.tolerance` says.
+    pub dropped: u64,
     /// Records on their way.
     pub in_flight: u64,
 }
@@ -102,7 +104,7 @@ pub struct Ledger {
 impl Ledger {
     /// Whether nothing has vanished (invariant 10).
     pub fn balances(&self) -> bool {
-        self.read == self.written + self.filtered + self.dead_lettered + self.in_flight
+        self.read == self.written + self.filtered + self.dead_lettered + self.dropped + self.in_flight
     }
 
     fn of(event: &Event) -> Option<Self> {
@@ -111,6 +113,7 @@ impl Ledger {
             written: event.number("written")?,
             filtered: event.number("filtered")?,
             dead_lettered: event.number("dead_lettered")?,
+            dropped: event.number("dropped")?,
             in_flight: event.number("in_flight")?,
         })
     }
@@ -150,7 +153,7 @@ mod tests {
     fn the_last_ledger_of_a_task_counts() {
         let line = |read: u64| {
             format!(
-                r#"{{"level":"INFO","message":"ledger","connector":"c","task":0,"read":{read},"written":2,"filtered":1,"dead_lettered":0,"in_flight":0}}"#
+                r#"{{"level":"INFO","message":"ledger","connector":"c","task":0,"read":{read},"written":2,"filtered":1,"dead_lettered":0,"dropped":0,"in_flight":0}}"#
             )
         };
         let lines = [line(2), line(3), "{}".to_owned()];

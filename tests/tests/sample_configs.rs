@@ -49,7 +49,7 @@ async fn every_sample_file_runs() -> Result<()> {
         .append(true)
         .open(&access_log)
         .expect("the access log opens");
-    writeln!(file, "GET /shop 200").expect("the access log takes a line");
+    writeln!(file, "GET /health 200\nGET /shop 200").expect("the access log takes a line");
     assert_eq!(access_lines.reach(2, QUIET).await?, 2, "{}", log(&daemon));
     daemon.stop().await?;
 

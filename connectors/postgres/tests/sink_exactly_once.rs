@@ -11,10 +11,11 @@ use std::sync::Arc;
 
 use cutting_proxy::{Cut, Proxy};
 use sink_support::{
-    Message, Sink, Table, UPSERT, config, frame, int, int32, put_until_done, rows, string, text,
+    Message, Sink, Table, UPSERT, config, frame, int, int32, partitions, put_until_done, rows, string, text,
 };
 use support::Postgres;
-use tidewater_plugin_api::ErrorKind;
+use tidewater_connector_postgres::sink::PostgresSink;
+use tidewater_plugin_api::{AlteredOffset, ErrorKind, SinkConnector as _};
 
 /// Sums up and counts; each `write` adds its row anew, so a record that came twice would show.
 const INSERT: [(&str, &str); 1] = [("insert.mode", "insert")];
@@ -266,6 +267,61 @@ async fn an_earlier_instance_is_fenced() {
     assert!(error.message.contains("topic log, partition 0"), "{error}");
     new.put(&[entry(&table, 2)]).await.unwrap();
     assert_eq!(rows(&postgres, &database, COUNTED).await, ["3|3|0|2"]);
+}
+
+#[tokio::test]
+async fn an_offset_changed_by_hand_is_where_the_sink_goes_on() {
+    let postgres = Postgres::shared();
+    let database = postgres.database().await;
+    postgres
+        .execute(&database, "CREATE TABLE log (n int, word text)")
+        .await;
+    let table = log_table();
+    let settings = config(postgres.port(), &database, &INSERT);
+    let mut left_behind = Sink::start_with(settings.clone(), 5, &["log"]).await.unwrap();
+    left_behind
+        .put(&[entry(&table, 0), entry(&table, 1), entry(&table, 2)])
+        .await
+        .unwrap();
+    let alter = async |partition: usize, offset: Option<u64>| {
+        let partition = partitions(&["log"], 3).swap_remove(partition);
+        let altered = [AlteredOffset { partition, offset }];
+        PostgresSink::create()
+            .alter_offsets("sink", &settings, &altered)
+            .await
+    };
+    // One that was written, and one that never was.
+    assert!(alter(0, Some(1)).await.unwrap());
+    assert!(alter(2, Some(7)).await.unwrap());
+    // A task that was left behind cannot move it on.
+    let error = left_behind.put(&[entry(&table, 3)]).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Fenced, "{error}");
+
+    let mut next = Sink::start_with(settings.clone(), 7, &["log"]).await.unwrap();
+    let positions: Vec<_> = next
+        .positions
+        .iter()
+        .map(|position| (position.partition.partition, position.offset))
+        .collect();
+    assert_eq!(positions, [(0, 1), (2, 7)]);
+    next.offset = 1;
+    next.put(&[entry(&table, 1), entry(&table, 2)]).await.unwrap();
+    assert_eq!(
+        rows(&postgres, &database, COUNTED).await,
+        ["5|3|0|2"],
+        "written again, as asked"
+    );
+
+    assert!(alter(0, None).await.unwrap());
+    let reset = Sink::start_with(settings.clone(), 9, &["log"]).await.unwrap();
+    assert!(
+        reset
+            .positions
+            .iter()
+            .all(|position| position.partition.partition != 0),
+        "{:?}",
+        reset.positions
+    );
 }
 
 #[tokio::test]

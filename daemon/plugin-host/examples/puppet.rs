@@ -428,7 +428,7 @@ impl SinkTask for PuppetSinkTask {
             self.bytes += value.as_str().map_or(0, str::len);
             self.records += 1;
         }
-        Ok(PutReport { durable: false })
+        Ok(PutReport::default())
     }
 
     async fn flush(&mut self) -> Result<()> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tidewater_plugin_api::abi::Opcode;
-use tidewater_plugin_api::payload::{Create, Role, SinkStart, SourceStart};
+use tidewater_plugin_api::payload::{AlterOffsets, Create, Role, SinkStart, SourceStart};
 use tidewater_plugin_api::{
     ConfigMap, ConfigProblem, ConnectorKind, ConnectorSpec, ErrorKind, SourcePosition,
 };
@@ -112,6 +112,28 @@ impl ConnectorClass {
         let payload = self.encode(&config)?;
         instance.tell(Opcode::ConnectorStart, payload).await?;
         Ok(ConnectorInstance { instance })
+    }
+
+    /// Asks the class about offsets that are to be changed, each a [`SourcePosition`] or an
+    /// [`AlteredOffset`](tidewater_plugin_api::AlteredOffset): whether it agrees, false where it has no say in it. An answer that
+    /// takes longer than `limit` is an error.
+    pub async fn alter_offsets<T: serde::Serialize>(
+        &self,
+        name: &str,
+        config: ConfigMap,
+        offsets: Vec<T>,
+        limit: Duration,
+    ) -> Result<bool, PluginError> {
+        if self.plugin.functions.abi_minor < 1 {
+            return Ok(false);
+        }
+        let instance = self.instance(name, Role::Connector, None)?;
+        instance.set_call_timeout(limit);
+        let payload = self.encode(&AlterOffsets { config, offsets })?;
+        let answer = instance.ask(Opcode::AlterOffsets, payload).await;
+        // Its end is watched and logged; the answer does not depend on it.
+        tokio::spawn(async move { instance.stop(None, SHORT_DEADLINE).await });
+        answer
     }
 
     /// Makes a source task, to be started next. `config` is the connector's with the task's laid over it; `positions` are

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tidewater_plugin_api::{Error, ErrorKind};
+use tidewater_plugin_api::{Error, ErrorKind, RecordFailure};
 
 /// An operation of a plugin that failed.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -17,6 +17,8 @@ pub struct PluginError {
     pub plugin: Arc<str>,
     /// The connector class.
     pub class: Arc<str>,
+    /// With [`ErrorKind::Refused`]: the records of the batch that the target refuses.
+    pub records: Vec<RecordFailure>,
 }
 
 /// Which plugin and class an operation belongs to.
@@ -33,6 +35,7 @@ impl Origin {
             message: message.into(),
             plugin: self.plugin.clone(),
             class: self.class.clone(),
+            records: Vec::new(),
         }
     }
 
@@ -43,7 +46,10 @@ impl Origin {
             message: String,
         }
         match serde_json::from_slice::<Error>(payload) {
-            Ok(error) => self.error(error.kind, error.message),
+            Ok(error) => PluginError {
+                records: error.records,
+                ..self.error(error.kind, error.message)
+            },
             Err(malformed) => match serde_json::from_slice::<Unknown>(payload) {
                 Ok(error) => self.error(ErrorKind::Fatal, error.message),
                 Err(_) => self.error(

@@ -6,8 +6,8 @@
 use std::ffi::c_void;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -47,6 +47,10 @@ pub(crate) struct Instance {
     next_operation: AtomicU64,
     /// Whether the plugin has panicked in it: nothing more is asked of it.
     poisoned: AtomicBool,
+    /// How long a call may take; as long as it likes where none is set.
+    call_timeout: OnceLock<Duration>,
+    /// Whether a call has not been answered in time: nothing more is asked of it.
+    overdue: AtomicBool,
 }
 
 impl Instance {
@@ -72,6 +76,8 @@ impl Instance {
                 raw: Mutex::new(Some(Raw(raw))),
                 next_operation: AtomicU64::new(1),
                 poisoned: AtomicBool::new(false),
+                call_timeout: OnceLock::new(),
+                overdue: AtomicBool::new(false),
             })),
             Some(Status::Error | Status::Panic) => Err(origin.sent_error("create", &error.into_bytes())),
             _ => Err(origin.error(
@@ -115,13 +121,55 @@ impl Instance {
         opcode: Opcode,
         payload: Vec<u8>,
     ) -> Result<T, PluginError> {
-        let answer = self.submit(opcode, payload.into()).await?;
+        let answer = self.call(opcode, payload.into()).await?;
         self.read(opcode, &answer)
     }
 
     /// Submits an operation that answers nothing.
     pub(crate) async fn tell(self: &Arc<Self>, opcode: Opcode, payload: Vec<u8>) -> Result<(), PluginError> {
-        self.submit(opcode, payload.into()).await.map(drop)
+        self.call(opcode, payload.into()).await.map(drop)
+    }
+
+    /// Bounds calls from now on; the first word counts.
+    pub(crate) fn set_call_timeout(&self, timeout: Duration) {
+        let _ = self.call_timeout.set(timeout);
+    }
+
+    pub(crate) fn call_timeout(&self) -> Option<Duration> {
+        self.call_timeout.get().copied()
+    }
+
+    /// Submits an operation and waits for its answer, no longer than a call may take. Out of time, the operation is
+    /// cancelled and nothing more is asked of the instance: its thread may be blocked in the plugin's code, and each further call
+    /// would wait as long (invariant 7).
+    pub(crate) async fn call(self: &Arc<Self>, opcode: Opcode, payload: Bytes) -> Result<Bytes, PluginError> {
+        let Some(limit) = self.call_timeout() else {
+            return self.submit(opcode, payload).await;
+        };
+        if self.overdue.load(Ordering::Relaxed) {
+            return Err(self.origin.error(
+                ErrorKind::Abandoned,
+                format!(
+                    "{}: not asked to {}, as it owes an answer",
+                    self.name,
+                    opcode.noun()
+                ),
+            ));
+        }
+        if let Ok(answer) = timeout(limit, self.submit(opcode, payload)).await {
+            return answer;
+        }
+        self.overdue.store(true, Ordering::Relaxed);
+        Err(self.origin.error(
+            ErrorKind::Abandoned,
+            format!(
+                "{}: {} has not been answered within {} ms (task.call.timeout.ms); the instance is given up and another \
+                 one takes its place",
+                self.name,
+                opcode.noun(),
+                limit.as_millis()
+            ),
+        ))
     }
 
     /// Reads an answer.
@@ -159,6 +207,7 @@ impl Instance {
         let mut result = Ok(());
         if let Some(opcode) = opcode
             && !self.poisoned.load(Ordering::Relaxed)
+            && !self.overdue.load(Ordering::Relaxed)
         {
             // Out of time, the operation is cancelled, and the destruction says what there is to say.
             if let Ok(stopped) = timeout(deadline, self.tell(opcode, Vec::new())).await {

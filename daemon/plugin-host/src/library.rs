@@ -23,6 +23,8 @@ use crate::load_error::LoadError;
 /// A plugin's functions, all there.
 #[derive(Clone, Copy)]
 pub(crate) struct Functions {
+    /// The minor version of the ABI that the plugin knows.
+    pub(crate) abi_minor: u16,
     pub(crate) describe: unsafe extern "C" fn(*mut Buf) -> u32,
     pub(crate) create: unsafe extern "C" fn(Slice, *mut *mut c_void, *mut Buf) -> u32,
     pub(crate) submit: unsafe extern "C" fn(*mut c_void, u64, u32, Buf, Completion),
@@ -123,6 +125,7 @@ fn functions(table: *const PluginVTable) -> Result<Functions, LoadError> {
     })?;
     let missing = |name: &str| bad(format!("it has no {name}"));
     Ok(Functions {
+        abi_minor: table.abi_minor,
         describe: table.describe.ok_or_else(|| missing("describe"))?,
         create: table.create.ok_or_else(|| missing("create"))?,
         submit: table.submit.ok_or_else(|| missing("submit"))?,

@@ -33,6 +33,14 @@ impl SinkTaskHandle {
         Ok(())
     }
 
+    /// Bounds every call from now on: one that is not answered in time fails with
+    /// [`ErrorKind::Abandoned`](tidewater_plugin_api::ErrorKind::Abandoned), and so does every one after it.
+    #[must_use]
+    pub fn with_call_timeout(self, timeout: Duration) -> Self {
+        self.instance.set_call_timeout(timeout);
+        self
+    }
+
     /// Gives the task partitions; answers where those go on whose offsets the target keeps.
     pub async fn open(
         &self,
@@ -45,7 +53,7 @@ impl SinkTaskHandle {
 
     /// Writes the frame.
     pub async fn put(&self, frame: Bytes) -> Result<PutReport, PluginError> {
-        let answer = self.instance.submit(Opcode::Put, frame).await?;
+        let answer = self.instance.call(Opcode::Put, frame).await?;
         self.instance.read(Opcode::Put, &answer)
     }
 

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use tidewater_plugin_api::abi::Opcode;
 use tidewater_plugin_api::frame::SchemaCache;
 use tidewater_plugin_api::{ErrorKind, Frame, SourcePosition};
+use tokio::time::timeout;
 
 use crate::error::PluginError;
 use crate::instance::{Instance, Pending};
@@ -34,6 +35,14 @@ impl SourceTaskHandle {
         self.instance.tell(Opcode::SourceStart, payload).await?;
         self.started.store(true, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Bounds every call from now on: one that is not answered in time fails with [`ErrorKind::Abandoned`], and so does every
+    /// one after it. A poll may wait for the outside for as long as it likes, but not block its thread for longer than that.
+    #[must_use]
+    pub fn with_call_timeout(self, timeout: Duration) -> Self {
+        self.instance.set_call_timeout(timeout);
+        self
     }
 
     /// The next batch; waits until there is one. Dropping the future loses nothing: what was read comes with the next
@@ -70,9 +79,22 @@ impl SourceTaskHandle {
             task: self,
             pending: Some(pending),
         };
-        let answer = match &mut keep.pending {
-            Some(pending) => pending.await,
-            None => return std::future::pending().await,
+        let answer = loop {
+            let Some(pending) = &mut keep.pending else {
+                return std::future::pending().await;
+            };
+            let Some(limit) = self.instance.call_timeout() else {
+                break pending.await;
+            };
+            if let Ok(answer) = timeout(limit, pending).await {
+                break answer;
+            }
+            // Nothing to read for so long, or a thread that is blocked: one that can still be asked is alive. The poll goes on
+            // afterwards, since the plugin lets it make way for other calls.
+            match self.metrics().await {
+                Err(error) if error.kind == ErrorKind::Abandoned => return Err(error),
+                _ => {}
+            }
         };
         keep.pending = None;
         answer

@@ -47,7 +47,13 @@ pub trait Broker: Send + Sync + 'static {
     /// All topics, by name.
     fn topics(&self) -> Vec<TopicInfo>;
 
-    /// Changes whenever a topic is created or deleted.
+    /// Gives a topic more partitions, so that it has `total`; which of them a key belongs to changes.
+    async fn add_partitions(&self, name: &str, total: u32) -> Result<TopicInfo>;
+
+    /// Deletes a topic with all its records.
+    async fn delete_topic(&self, name: &str) -> Result<()>;
+
+    /// Changes whenever a topic is created or deleted, or gets partitions.
     fn topic_changes(&self) -> watch::Receiver<u64>;
 
     /// Appends outside of any transaction; done once the records are durable (invariant 1).
@@ -67,6 +73,9 @@ pub trait Broker: Send + Sync + 'static {
 
     /// Commits offsets of a consumer group; done once they are durable.
     async fn commit_group_offsets(&self, group: &str, offsets: &[TopicPartitionOffset]) -> Result<()>;
+
+    /// Forgets offsets of a consumer group; done once that is durable. Those it does not have are passed over.
+    async fn delete_group_offsets(&self, group: &str, partitions: &[TopicPartition]) -> Result<()>;
 
     /// Ends the log cleanly.
     async fn close(&self);
@@ -99,7 +108,7 @@ pub fn is_internal(topic: &str) -> bool {
             crate::offsets::TOPIC,
             crate::status::TOPIC,
             crate::schema_store::TOPIC,
-            crate::worker::CONFIGS,
+            crate::config_store::TOPIC,
         ]
         .contains(&topic)
 }

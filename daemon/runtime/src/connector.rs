@@ -1,40 +1,47 @@
-//! The life of a connector, and the supervision of its tasks.
+//! The life of a connector: an actor that takes requests, has the connector's instance and its tasks run, and restarts
+//! what a request or a change of configuration touches, and nothing else.
 //!
-//! Whatever fails is started again after a back-off: the connector's own start, and each task by itself, so that one
-//! task's trouble is its own (invariant 7). What a restart cannot mend is said as such and stays FAILED: a task that another
-//! instance has fenced off (invariant 9).
+//! The instance ([`connector_life`](crate::connector_life)) and each task ([`task_life`](crate::task_life)) run by
+//! themselves, and fail and are restarted by themselves (invariant 7). The actor waits for none of them, but for the end of what it
+//! has told to stop, which is bounded. So a plugin that hangs keeps no request waiting.
+//!
+//! Order: the instance starts first and says how the work is split; the tasks follow. At the end the tasks stop first. Where
+//! tasks change, all that must go have ended before the first of the new ones begins, so that no partition has two owners.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{Mutex, RwLock};
 use tidewater_plugin_api::{ConfigMap, ConnectorKind};
-use tidewater_plugin_host::{ConnectorClass, PluginError, TaskIdentity};
-use tokio::time::Instant;
+use tidewater_plugin_host::ConnectorClass;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use crate::backoff::Backoff;
 use crate::broker::Broker;
-use crate::config::{ConnectorConfig, ConverterConfig};
-use crate::converter::{self, Converters, Role};
-use crate::error::{Error, Result};
+use crate::config::ConnectorConfig;
+use crate::config_store::{ConfigStore, Origin, TargetState};
+use crate::connector_life::{Instance, Plan};
+use crate::control::{ControlError, OffsetChange, OffsetsChanged, Reply, Request};
 use crate::ledger::Ledger;
+use crate::offset_change::OffsetsOf;
 use crate::offsets::OffsetStore;
-use crate::record_decoder::RecordDecoder;
-use crate::record_encoder::RecordEncoder;
-use crate::retry::Retry;
+use crate::pause::{PauseSwitch, pause};
+use crate::rate_limit::RateLimit;
+use crate::restart_policy::RestartPolicy;
 use crate::schema_store::SchemaStore;
-use crate::sink_task::{SinkTask, Subscription};
-use crate::source_task::SourceTask;
-use crate::status::{State, StatusStore, Subject};
-
-/// A life that lasted this long was a success: the next failure starts the back-off anew.
-const STABLE_AFTER: Duration = Duration::from_secs(30);
+use crate::status::{Standing, State, StatusStore, Subject};
+use crate::supervision::Ended;
+use crate::task_life::{Deadline, Task};
 
 /// What all connectors of a worker share.
 pub struct Shared {
     /// The log.
     pub broker: Arc<dyn Broker>,
+    /// Configurations and what is wanted.
+    pub configs: Arc<ConfigStore>,
     /// Positions of sources.
     pub offsets: Arc<OffsetStore>,
     /// States.
@@ -47,311 +54,533 @@ pub struct Shared {
     pub graceful_stop: Duration,
 }
 
-/// A connector that is being run.
-pub struct Connector {
-    shared: Arc<Shared>,
-    config: ConnectorConfig,
-    class: Arc<ConnectorClass>,
-    ledgers: Ledgers,
-    stop: CancellationToken,
+/// The ledgers of a connector's tasks; they outlive the tasks' lives.
+pub type Ledgers = Arc<Mutex<Vec<Arc<Ledger>>>>;
+
+/// What can be told of a connector without asking it.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// Its configuration.
+    pub config: Arc<ConnectorConfig>,
+    /// What is wanted of it.
+    pub target: TargetState,
+    /// What its connector has given each task to do, laid over the configuration.
+    pub tasks: Vec<ConfigMap>,
 }
 
-/// The ledgers of a connector's tasks; they outlive the tasks' lives.
-pub type Ledgers = Arc<parking_lot::Mutex<Vec<Arc<Ledger>>>>;
+/// How an actor ended.
+pub(crate) enum End {
+    /// Its worker ends.
+    Shutdown,
+    /// It was deleted, which is to be answered once its name is free.
+    Deleted(Reply<()>),
+}
+
+/// What runs by itself and can be stopped. Dropped, it is told to stop.
+struct Running {
+    stop: CancellationToken,
+    ended: JoinHandle<Ended>,
+}
+
+impl Running {
+    /// Stops it and waits for its end, which is bounded.
+    async fn end(mut self) {
+        self.stop.cancel();
+        if let Err(error) = (&mut self.ended).await {
+            tracing::error!(%error, "a supervision panicked; please report this");
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+struct RunningTask {
+    running: Running,
+    pause: PauseSwitch,
+    overlay: ConfigMap,
+    config: Arc<ConnectorConfig>,
+    class: Arc<ConnectorClass>,
+    count: u32,
+}
+
+/// The actor.
+pub(crate) struct Connector {
+    name: String,
+    shared: Arc<Shared>,
+    config: Arc<ConnectorConfig>,
+    class: Arc<ConnectorClass>,
+    target: TargetState,
+    policy: watch::Sender<RestartPolicy>,
+    facts: Arc<RwLock<Facts>>,
+    ledgers: Ledgers,
+    /// Shared by its tasks.
+    limit: Arc<RateLimit>,
+    requests: mpsc::Receiver<Request>,
+    shutdown: CancellationToken,
+    instance: Option<Running>,
+    instances: u64,
+    paused: watch::Sender<bool>,
+    plans: (mpsc::Sender<Plan>, mpsc::Receiver<Plan>),
+    tasks: Vec<RunningTask>,
+}
 
 impl Connector {
-    /// A connector that runs until `stop`.
-    pub fn new(
+    /// A connector of which `target` is wanted; it ends with `shutdown`.
+    pub(crate) fn new(
         shared: Arc<Shared>,
         config: ConnectorConfig,
         class: Arc<ConnectorClass>,
-        stop: CancellationToken,
+        target: TargetState,
+        requests: mpsc::Receiver<Request>,
+        shutdown: CancellationToken,
     ) -> Self {
+        let config = Arc::new(config);
+        let facts = Facts {
+            config: config.clone(),
+            target,
+            tasks: Vec::new(),
+        };
         Self {
+            name: config.name.clone(),
             shared,
-            config,
+            policy: watch::channel(config.restart.clone()).0,
             class,
+            target,
+            facts: Arc::new(RwLock::new(facts)),
             ledgers: Ledgers::default(),
-            stop,
+            limit: limit_of(&config),
+            requests,
+            shutdown,
+            instance: None,
+            instances: 0,
+            paused: watch::channel(target == TargetState::Paused).0,
+            plans: mpsc::channel(1),
+            tasks: Vec::new(),
+            config,
         }
     }
 
     /// The ledgers of its tasks, by number.
-    pub fn ledgers(&self) -> Ledgers {
+    pub(crate) fn ledgers(&self) -> Ledgers {
         self.ledgers.clone()
     }
 
-    /// Runs the connector: started, its tasks supervised, and all of it stopped at the end.
-    pub async fn run(self) {
-        let this = Arc::new(self);
-        let subject = Subject::Connector(this.config.name.clone());
-        let mut backoff = this.backoff();
-        while !this.stop.is_cancelled() {
-            let Err(error) = this.clone().life(&subject).await else {
-                break;
-            };
-            if !this.wait_after(&subject, &error, 0, &mut backoff).await {
-                break;
-            }
-        }
+    /// What can be told without asking.
+    pub(crate) fn facts(&self) -> Arc<RwLock<Facts>> {
+        self.facts.clone()
     }
 
-    async fn life(self: Arc<Self>, subject: &Subject) -> Result<()> {
-        let generation = self.shared.statuses.begin(subject).await?;
-        let start = async {
-            let instance = self
-                .class
-                .start_connector(&self.config.name, self.config.resolved.clone())
-                .await?;
-            let task_configs = instance.task_configs(self.config.tasks_max as usize).await?;
-            Ok((instance, task_configs))
-        };
-        let (instance, task_configs) = self.at_rest_in_time(start).await?;
-        self.shared
-            .statuses
-            .set(subject, State::Running, None, generation)
-            .await?;
-        tracing::info!(tasks = task_configs.len(), "connector started");
-
-        if task_configs.is_empty() {
-            tracing::warn!("the connector has no work for any task");
-            self.stop.cancelled().await;
+    /// Runs until it is deleted or its worker ends.
+    pub(crate) async fn run(mut self) -> End {
+        match self.target {
+            TargetState::Stopped => self.tell(State::Stopped.into()).await,
+            TargetState::Running | TargetState::Paused => self.start_instance(),
         }
-        let count = task_configs.len() as u32;
-        self.ledgers.lock().resize_with(task_configs.len(), Arc::default);
-        let tasks = task_configs.into_iter().enumerate().map(|(task, overlay)| {
-            let task = task as u32;
-            let span = tracing::info_span!("task", connector = self.config.name, task);
-            tokio::spawn(self.clone().supervise_task(task, count, overlay).instrument(span))
-        });
-        for ended in futures::future::join_all(tasks).await {
-            if let Err(error) = ended {
-                tracing::error!(%error, "the supervision of a task panicked; please report this");
-            }
-        }
-
-        if let Err(error) = instance.stop(self.shared.graceful_stop).await {
-            tracing::warn!(error = %self.config.redactor.redact(&error.to_string()), "the connector did not stop cleanly");
-        }
-        self.shared
-            .statuses
-            .set(subject, State::Stopped, None, generation)
-            .await?;
-        tracing::info!("connector stopped");
-        Ok(())
-    }
-
-    /// Starts a task again and again until the connector stops or the task is fenced off.
-    async fn supervise_task(self: Arc<Self>, task: u32, tasks: u32, overlay: ConfigMap) {
-        let subject = Subject::Task(self.config.name.clone(), task);
-        let ledger = self.ledgers.lock()[task as usize].clone();
-        let mut backoff = self.backoff();
-        while !self.stop.is_cancelled() {
-            let started = Instant::now();
-            let (generation, outcome) = match self.shared.statuses.begin(&subject).await {
-                Ok(generation) => {
-                    let life =
-                        self.clone()
-                            .task_life(task, tasks, overlay.clone(), generation, ledger.clone());
-                    (generation, caught(tokio::spawn(life.in_current_span())).await)
+        loop {
+            let request = tokio::select! {
+                biased;
+                () = self.shutdown.cancelled() => break,
+                Some(plan) = self.plans.1.recv() => {
+                    self.deal(plan).await;
+                    continue;
                 }
-                Err(error) => (0, Err(error)),
+                request = self.requests.recv() => match request {
+                    Some(request) => request,
+                    None => break,
+                },
             };
-            ledger.hand_back();
-            let Err(error) = outcome else {
-                if let Err(error) = self
-                    .shared
-                    .statuses
-                    .set(&subject, State::Unassigned, None, generation)
-                    .await
-                {
-                    tracing::warn!(%error, "the task has stopped, but its status could not be stored");
+            match request {
+                Request::Reconfigure(config, class, reply) => self.reconfigure(*config, class, reply).await,
+                Request::Target(target, reply) => self.aim(target, reply).await,
+                Request::Restart {
+                    include_tasks,
+                    only_failed,
+                    reply,
+                } => self.restart(include_tasks, only_failed, reply).await,
+                Request::RestartTask(task, reply) => self.restart_one(task, reply).await,
+                Request::ChangeOffsets(change, reply) => {
+                    tokio::select! {
+                        changed = self.change_offsets(change) => answer(reply, changed),
+                        () = self.shutdown.cancelled() => break,
+                    }
                 }
-                return;
-            };
-            if started.elapsed() > STABLE_AFTER {
-                backoff.reset();
-            }
-            if !self.wait_after(&subject, &error, generation, &mut backoff).await {
-                return;
+                Request::Delete(reply) => match self.shared.configs.delete(&self.name).await {
+                    Ok(()) => {
+                        self.stop_all().await;
+                        self.forget(0).await;
+                        let subject = Subject::Connector(self.name.clone());
+                        if let Err(error) = self.shared.statuses.forget(&subject).await {
+                            tracing::warn!(%error, "the connector is deleted, but its state could not be");
+                        }
+                        tracing::info!("connector deleted");
+                        return End::Deleted(reply);
+                    }
+                    Err(error) => answer(reply, Err(error.into())),
+                },
             }
         }
+        let tasks = self.tasks.len() as u32;
+        self.stop_all().await;
+        for task in 0..tasks {
+            self.tell_of(&Subject::Task(self.name.clone(), task), State::Unassigned.into())
+                .await;
+        }
+        if self.target != TargetState::Stopped {
+            self.tell(State::Unassigned.into()).await;
+        }
+        End::Shutdown
     }
 
-    /// Says what failed and waits until it is time to start again; false where there is no next time.
-    async fn wait_after(
-        &self,
-        subject: &Subject,
-        error: &Error,
-        generation: u64,
-        backoff: &mut Backoff,
-    ) -> bool {
-        let text = self.config.redactor.redact(&error.to_string()); // invariant 8
-        let what = if matches!(subject, Subject::Connector(_)) {
-            "connector"
-        } else {
-            "task"
-        };
-        if let Err(unstored) = self
+    // ---- what is asked
+
+    /// Takes a new configuration. Tasks go on with the one they have until the connector has started with the new one and
+    /// said how the work is split now: a configuration it cannot start with interrupts nothing.
+    async fn reconfigure(&mut self, config: ConnectorConfig, class: Arc<ConnectorClass>, reply: Reply<()>) {
+        let stored = self
             .shared
-            .statuses
-            .set(subject, State::Failed, Some(text.clone()), generation)
-            .await
-        {
-            tracing::warn!(error = %unstored, "the status below could not be stored");
+            .configs
+            .put_connector(&self.name, &config.raw, Origin::Request)
+            .await;
+        if let Err(error) = stored {
+            return answer(reply, Err(error.into()));
         }
-        if error.is_fenced() {
-            tracing::error!(error = %text, "{what} failed and stays so: another instance has taken over; stop one of the two");
-            return false;
+        let before = std::mem::replace(&mut self.config, Arc::new(config));
+        self.class = class;
+        self.limit = limit_of(&self.config);
+        self.policy.send_replace(self.config.restart.clone());
+        self.facts.write().config = self.config.clone();
+        answer(reply, Ok(()));
+        if self.target == TargetState::Stopped {
+            return;
         }
-        if self.stop.is_cancelled() {
-            tracing::warn!(error = %text, "{what} did not end cleanly; what was acknowledged is safe");
-            return false;
-        }
-        let delay = backoff.next_delay();
-        let attempt = backoff.attempts();
-        tracing::error!(error = %text, attempt, restart_in_ms = delay.as_millis() as u64, "{what} failed; it will be restarted");
-        tokio::select! {
-            () = tokio::time::sleep(delay) => true,
-            () = self.stop.cancelled() => false,
+        let changed = changed_keys(&before, &self.config);
+        tracing::info!(keys = ?changed, "the configuration has changed");
+        if changed.iter().any(|key| !is_of_supervision(key)) {
+            self.end_instance().await;
+            self.start_instance();
+        } else if !changed.is_empty() {
+            // A new policy gives what has failed by the old one another chance.
+            self.restart_failed(true).await;
         }
     }
 
-    async fn task_life(
-        self: Arc<Self>,
-        task: u32,
-        tasks: u32,
-        overlay: ConfigMap,
-        generation: u64,
-        ledger: Arc<Ledger>,
-    ) -> Result<()> {
-        let identity = TaskIdentity {
-            connector: self.config.name.clone(),
-            task,
-            generation,
-        };
-        let mut config = self.config.resolved.clone();
-        config.extend(overlay);
-        let subject = Subject::Task(self.config.name.clone(), task);
-        let running = self
-            .shared
-            .statuses
-            .set(&subject, State::Running, None, generation);
-        match self.class.spec().kind {
-            ConnectorKind::Source => {
-                let id = format!("tidewater-{}-{task}", self.config.name);
-                // The producer first: it ends what an earlier instance had under way, and then positions hold still.
-                let producer = self.at_rest_in_time(self.shared.broker.producer(&id)).await?;
-                let positions = self.shared.offsets.positions(&self.config.name);
-                let plugin = Arc::new(self.class.create_source_task(identity, config, positions)?);
-                let task = SourceTask {
-                    connector: self.config.name.clone(),
-                    plugin: plugin.clone(),
-                    broker: self.shared.broker.clone(),
-                    offsets: self.shared.offsets.clone(),
-                    ledger,
-                    encoder: RecordEncoder::new(self.converters()?, self.config.encoder.clone()),
-                    retry: self.retry(),
-                };
-                let life = async {
-                    plugin.start().await?;
-                    running.await?;
-                    task.run(producer, &self.stop).await
-                };
-                let outcome = self.at_rest_in_time(life).await;
-                self.end(outcome, plugin.stop(self.shared.graceful_stop).await)
+    /// Runs, pauses or stops the connector from now on.
+    async fn aim(&mut self, target: TargetState, reply: Reply<()>) {
+        if let Err(error) = self.shared.configs.put_target(&self.name, target).await {
+            return answer(reply, Err(error.into()));
+        }
+        let before = std::mem::replace(&mut self.target, target);
+        self.facts.write().target = target;
+        answer(reply, Ok(()));
+        if before != target {
+            tracing::info!(?target, "asked to change its state");
+        }
+        match target {
+            TargetState::Stopped if before != TargetState::Stopped => {
+                self.stop_all().await;
+                self.forget(0).await;
+                self.tell(State::Stopped.into()).await;
             }
-            ConnectorKind::Sink => {
-                let plugin = Arc::new(self.class.create_sink_task(identity, config)?);
-                let task = SinkTask {
-                    group: format!("connect-{}", self.config.name),
-                    plugin: plugin.clone(),
-                    broker: self.shared.broker.clone(),
-                    subscription: Subscription {
-                        topics: self.config.topics.clone(),
-                        task,
-                        tasks,
-                    },
-                    ledger,
-                    decoder: RecordDecoder::new(self.converters()?),
-                    retry: self.retry(),
-                    max_records: self.config.max_poll_records,
-                    commit_interval: self.shared.offset_flush_interval,
-                    reset: self.config.offset_reset,
-                };
-                let life = async {
-                    plugin.start().await?;
-                    running.await?;
-                    task.run(&self.stop).await
-                };
-                let outcome = self.at_rest_in_time(life).await;
-                self.end(outcome, plugin.stop(self.shared.graceful_stop).await)
+            TargetState::Stopped => {}
+            TargetState::Running | TargetState::Paused => {
+                let rest = target == TargetState::Paused;
+                self.paused.send_replace(rest);
+                for task in &self.tasks {
+                    task.pause.set(rest);
+                }
+                if self.instance.is_none() {
+                    self.start_instance();
+                }
             }
         }
     }
 
-    /// Runs `life` to its end, which comes at the latest so long after the stop (invariant 7: a plugin that hangs holds
-    /// up nobody).
-    async fn at_rest_in_time<T>(&self, life: impl Future<Output = Result<T>>) -> Result<T> {
-        let late = async {
-            self.stop.cancelled().await;
-            tokio::time::sleep(self.shared.graceful_stop).await;
-        };
-        tokio::select! {
-            outcome = life => outcome,
-            () = late => Err(Error::State(format!(
-                "still busy {} ms after the stop (task.shutdown.graceful.timeout.ms), so it is left behind",
-                self.shared.graceful_stop.as_millis()
-            ))),
+    /// Restarts the connector's instance, and its tasks where they are included; of all that only what has failed, where
+    /// that is asked for. Answers what restarts, before it does.
+    async fn restart(&mut self, include_tasks: bool, only_failed: bool, reply: Reply<Vec<Subject>>) {
+        if self.target == TargetState::Stopped {
+            return answer(reply, Ok(Vec::new()));
         }
-    }
-
-    /// A task's own failure goes before the trouble of stopping it, which is only said.
-    fn end(&self, outcome: Result<()>, stopped: Result<(), PluginError>) -> Result<()> {
-        if let Err(error) = stopped {
-            let error = self.config.redactor.redact(&error.to_string());
-            tracing::warn!(
-                error,
-                "the task did not stop cleanly; what it had acknowledged is safe"
-            );
-        }
-        outcome
-    }
-
-    fn converters(&self) -> Result<Converters> {
-        let create = |key: &str, chosen: &ConverterConfig| {
-            let created = converter::create(
-                &chosen.class,
-                Role::of(key),
-                &chosen.settings,
-                &self.shared.schemas,
-            );
-            created.map_err(|source| Error::Convert {
-                place: key.to_owned(),
-                source,
+        let connector = !only_failed || self.has_failed(&Subject::Connector(self.name.clone()));
+        let tasks: Vec<u32> = (0..self.tasks.len() as u32)
+            .filter(|&task| {
+                include_tasks && (!only_failed || self.has_failed(&Subject::Task(self.name.clone(), task)))
             })
+            .collect();
+        let mut subjects: Vec<_> = tasks
+            .iter()
+            .map(|&task| Subject::Task(self.name.clone(), task))
+            .collect();
+        if connector {
+            subjects.insert(0, Subject::Connector(self.name.clone()));
+        }
+        for subject in &subjects {
+            self.tell_of(subject, asked_to_restart()).await;
+        }
+        answer(reply, Ok(subjects));
+        if connector {
+            self.end_instance().await;
+            self.start_instance();
+        }
+        self.restart_tasks(&tasks).await;
+    }
+
+    async fn restart_one(&mut self, task: u32, reply: Reply<()>) {
+        if task as usize >= self.tasks.len() {
+            return answer(reply, Err(ControlError::NoTask(self.name.clone(), task)));
+        }
+        self.tell_of(&Subject::Task(self.name.clone(), task), asked_to_restart())
+            .await;
+        answer(reply, Ok(()));
+        self.restart_tasks(&[task]).await;
+    }
+
+    /// Changes where the connector goes on. Its tasks have ended, since a stop is done before the next request is looked at.
+    async fn change_offsets(&self, change: OffsetChange) -> Result<OffsetsChanged, ControlError> {
+        let state = match self.target {
+            TargetState::Stopped => {
+                let changing = OffsetsOf {
+                    shared: &self.shared,
+                    config: &self.config,
+                    class: &self.class,
+                    tasks: self.ledgers.lock().len() as u32,
+                };
+                return changing.change(change).await;
+            }
+            TargetState::Running => "RUNNING",
+            TargetState::Paused => "PAUSED",
         };
-        Ok(Converters {
-            key: create("key.converter", &self.config.key_converter)?,
-            value: create("value.converter", &self.config.value_converter)?,
-            header: create("header.converter", &self.config.header_converter)?,
-        })
+        Err(ControlError::NotStopped(self.name.clone(), state))
     }
 
-    fn retry(&self) -> Retry {
-        Retry::new(self.backoff(), self.config.redactor.clone())
+    async fn restart_failed(&mut self, include_connector: bool) {
+        if include_connector && self.has_failed(&Subject::Connector(self.name.clone())) {
+            self.end_instance().await;
+            self.start_instance();
+        }
+        let failed: Vec<u32> = (0..self.tasks.len() as u32)
+            .filter(|&task| self.has_failed(&Subject::Task(self.name.clone(), task)))
+            .collect();
+        self.restart_tasks(&failed).await;
     }
 
-    fn backoff(&self) -> Backoff {
-        Backoff::new(Duration::from_millis(300), self.config.retry_delay_max)
+    /// Whether it has failed, be it for good or until it is tried again.
+    fn has_failed(&self, subject: &Subject) -> bool {
+        let status = self.shared.statuses.get(subject);
+        status.is_some_and(|status| matches!(status.standing.state, State::Failed | State::Restarting))
+    }
+
+    // ---- what runs
+
+    fn start_instance(&mut self) {
+        self.instances += 1;
+        // Not the worker's own: the instance stops after its tasks.
+        let stop = CancellationToken::new();
+        let instance = Instance {
+            shared: self.shared.clone(),
+            config: self.config.clone(),
+            class: self.class.clone(),
+            number: self.instances,
+            plans: self.plans.0.clone(),
+            paused: self.paused.subscribe(),
+            stop: stop.clone(),
+        };
+        let ended = tokio::spawn(instance.run(self.policy.subscribe()).in_current_span());
+        self.instance = Some(Running { stop, ended });
+    }
+
+    async fn end_instance(&mut self) {
+        let Some(instance) = self.instance.take() else {
+            return;
+        };
+        // It may be waiting to hand over a plan, which nobody wants any more.
+        let mut end = std::pin::pin!(instance.end());
+        loop {
+            tokio::select! {
+                () = &mut end => return,
+                Some(_unwanted) = self.plans.1.recv() => {}
+            }
+        }
+    }
+
+    async fn stop_all(&mut self) {
+        let tasks = std::mem::take(&mut self.tasks);
+        futures::future::join_all(tasks.into_iter().map(|task| task.running.end())).await;
+        self.end_instance().await;
+        self.facts.write().tasks.clear();
+    }
+
+    /// Forgets the states of the tasks from `first` on.
+    async fn forget(&self, first: u32) {
+        let known = self.shared.statuses.current();
+        let gone = known.into_keys().filter(
+            |subject| matches!(subject, Subject::Task(name, task) if *name == self.name && *task >= first),
+        );
+        for subject in gone {
+            if let Err(error) = self.shared.statuses.forget(&subject).await {
+                tracing::warn!(%error, ?subject, "the state of a task that is no more could not be deleted");
+            }
+        }
+    }
+
+    /// Has the tasks do the work as it is split now: those whose part and configuration are the same go on.
+    async fn deal(&mut self, plan: Plan) {
+        if plan.instance != self.instances || self.target == TargetState::Stopped {
+            return;
+        }
+        let count = plan.tasks.len() as u32;
+        let same = |number: usize, task: &RunningTask| {
+            plan.tasks.get(number) == Some(&task.overlay)
+                && Arc::ptr_eq(&task.class, &self.class)
+                // The share of a sink's task depends on how many there are.
+                && (self.class.spec().kind == ConnectorKind::Source || task.count == count)
+                && changed_keys(&task.config, &self.config)
+                    .iter()
+                    .all(|key| is_of_supervision(key))
+        };
+        let mut kept: Vec<Option<RunningTask>> = Vec::new();
+        let mut gone = Vec::new();
+        for (number, task) in std::mem::take(&mut self.tasks).into_iter().enumerate() {
+            if same(number, &task) {
+                kept.push(Some(task));
+            } else {
+                kept.push(None);
+                gone.push(task.running.end());
+            }
+        }
+        if !gone.is_empty() {
+            tracing::info!(
+                restarting = gone.len(),
+                kept = kept.iter().flatten().count(),
+                "tasks change"
+            );
+        }
+        futures::future::join_all(gone).await;
+        self.forget(count).await;
+        {
+            let mut ledgers = self.ledgers.lock();
+            let tasks = ledgers.len().max(plan.tasks.len());
+            ledgers.resize_with(tasks, Arc::default);
+        }
+        kept.resize_with(plan.tasks.len(), || None);
+        self.facts.write().tasks.clone_from(&plan.tasks);
+        for ((number, overlay), kept) in plan.tasks.into_iter().enumerate().zip(kept) {
+            let task = match kept {
+                Some(task) => task,
+                None => self.start_task(number as u32, count, overlay),
+            };
+            self.tasks.push(task);
+        }
+    }
+
+    /// Ends tasks and begins them anew, with no failures behind them.
+    async fn restart_tasks(&mut self, numbers: &[u32]) {
+        let numbers: BTreeSet<u32> = numbers.iter().copied().collect();
+        if numbers.is_empty() {
+            return;
+        }
+        let mut kept = Vec::new();
+        let mut gone = Vec::new();
+        for (number, task) in std::mem::take(&mut self.tasks).into_iter().enumerate() {
+            if numbers.contains(&(number as u32)) {
+                let RunningTask {
+                    running,
+                    overlay,
+                    count,
+                    ..
+                } = task;
+                gone.push(running.end());
+                kept.push(Err((count, overlay)));
+            } else {
+                kept.push(Ok(task));
+            }
+        }
+        futures::future::join_all(gone).await;
+        for (number, kept) in kept.into_iter().enumerate() {
+            let task = kept.unwrap_or_else(|(count, overlay)| self.start_task(number as u32, count, overlay));
+            self.tasks.push(task);
+        }
+    }
+
+    fn start_task(&self, number: u32, count: u32, overlay: ConfigMap) -> RunningTask {
+        let (switch, pause) = pause(self.target == TargetState::Paused);
+        let stop = self.shutdown.child_token();
+        let task = Task {
+            shared: self.shared.clone(),
+            config: self.config.clone(),
+            class: self.class.clone(),
+            number,
+            count,
+            overlay: overlay.clone(),
+            ledger: self.ledgers.lock()[number as usize].clone(),
+            limit: self.limit.clone(),
+            stop: Deadline::new(stop.clone(), self.shared.graceful_stop),
+        };
+        let span = tracing::info_span!("task", connector = self.name, task = number);
+        let ended = tokio::spawn(
+            Arc::new(task)
+                .run(self.policy.subscribe(), pause)
+                .instrument(span),
+        );
+        RunningTask {
+            running: Running { stop, ended },
+            pause: switch,
+            overlay,
+            config: self.config.clone(),
+            class: self.class.clone(),
+            count,
+        }
+    }
+
+    // ---- what is told
+
+    async fn tell(&self, standing: Standing) {
+        self.tell_of(&Subject::Connector(self.name.clone()), standing)
+            .await;
+    }
+
+    async fn tell_of(&self, subject: &Subject, standing: Standing) {
+        let generation = self
+            .shared
+            .statuses
+            .get(subject)
+            .map_or(0, |status| status.generation);
+        if let Err(error) = self.shared.statuses.set(subject, standing, generation).await {
+            tracing::warn!(%error, ?subject, "its state could not be stored");
+        }
     }
 }
 
-/// The outcome of a task's life; a panic in it is an error like others (invariant 7).
-async fn caught(life: tokio::task::JoinHandle<Result<()>>) -> Result<()> {
-    life.await.unwrap_or_else(|error| {
-        Err(Error::State(format!(
-            "the task's host panicked; please report this: {error}"
-        )))
-    })
+fn limit_of(config: &ConnectorConfig) -> Arc<RateLimit> {
+    Arc::new(RateLimit::new(config.rate_limit_records, config.rate_limit_bytes))
+}
+
+fn asked_to_restart() -> Standing {
+    Standing {
+        reason: Some("asked to restart".to_owned()),
+        ..State::Restarting.into()
+    }
+}
+
+/// Answers a request, whose asker may have gone.
+fn answer<T>(reply: Reply<T>, with: Result<T, ControlError>) {
+    let _ = reply.send(with);
+}
+
+/// The keys in which two configurations of a connector differ, as the plugin sees them.
+fn changed_keys(before: &ConnectorConfig, after: &ConnectorConfig) -> BTreeSet<String> {
+    let (before, after) = (&before.resolved, &after.resolved);
+    let keys = before.keys().chain(after.keys());
+    keys.filter(|key| before.get(*key) != after.get(*key))
+        .cloned()
+        .collect()
+}
+
+/// Whether `key` is only for who supervises the tasks: a change of it restarts nothing that runs.
+fn is_of_supervision(key: &str) -> bool {
+    key.starts_with("restart.")
 }

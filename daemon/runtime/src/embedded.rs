@@ -58,6 +58,20 @@ impl Broker for EmbeddedBroker {
         }
     }
 
+    async fn add_partitions(&self, name: &str, total: u32) -> Result<TopicInfo> {
+        let grown = self.log.add_partitions(name, total).await;
+        let grown = grown.map_err(Error::broker(format!("adding partitions to topic {name}")))?;
+        self.changes.send_modify(|count| *count += 1);
+        Ok(info(grown))
+    }
+
+    async fn delete_topic(&self, name: &str) -> Result<()> {
+        let deleted = self.log.delete_topic(name).await;
+        deleted.map_err(Error::broker(format!("deleting topic {name}")))?;
+        self.changes.send_modify(|count| *count += 1);
+        Ok(())
+    }
+
     fn topic(&self, name: &str) -> Option<TopicInfo> {
         self.log.topic(name).map(info)
     }
@@ -128,6 +142,15 @@ impl Broker for EmbeddedBroker {
             .collect();
         let committed = self.log.commit_group_offsets(group, &offsets).await;
         committed.map_err(Error::broker(format!("committing offsets of group {group}")))
+    }
+
+    async fn delete_group_offsets(&self, group: &str, partitions: &[TopicPartition]) -> Result<()> {
+        let partitions: Vec<_> = partitions
+            .iter()
+            .map(|partition| (partition.topic.as_str(), partition.partition))
+            .collect();
+        let deleted = self.log.delete_partition_offsets(group, &partitions).await;
+        deleted.map_err(Error::broker(format!("deleting offsets of group {group}")))
     }
 
     async fn close(&self) {

@@ -4,6 +4,7 @@ use tidewater_plugin_api::ErrorKind;
 use tidewater_plugin_host::PluginError;
 
 use crate::converter::ConvertError;
+use crate::failure::Failure;
 
 /// `Result` with the runtime's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -23,10 +24,13 @@ pub enum Error {
     /// A plugin answered with an error, panicked, hung, or sent something that is none of the protocol.
     #[error(transparent)]
     Plugin(#[from] PluginError),
-    /// A record could not be converted.
+    /// A record cannot be taken further, and that is not tolerated (`errors.tolerance`).
+    #[error(transparent)]
+    Record(#[from] Failure),
+    /// Something could not be converted, or not be prepared for it.
     #[error("{place}: {source}")]
     Convert {
-        /// Which record: topic, and partition and offset where it has them.
+        /// What.
         place: String,
         /// Why.
         source: ConvertError,
@@ -52,7 +56,7 @@ impl Error {
                 source: tidewater_broker::Error::DiskFull { .. },
                 ..
             } => true,
-            Error::Broker { .. } | Error::Convert { .. } | Error::State(_) => false,
+            Error::Broker { .. } | Error::Record(_) | Error::Convert { .. } | Error::State(_) => false,
         }
     }
 
@@ -61,7 +65,7 @@ impl Error {
         match self {
             Error::Plugin(error) => error.kind == ErrorKind::Fenced,
             Error::Broker { source, .. } => matches!(source, tidewater_broker::Error::Fenced { .. }),
-            Error::Convert { .. } | Error::State(_) => false,
+            Error::Record(_) | Error::Convert { .. } | Error::State(_) => false,
         }
     }
 }

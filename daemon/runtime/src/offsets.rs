@@ -64,6 +64,15 @@ impl OffsetStore {
         (!positions.is_empty()).then(|| self.topic.batch(positions.iter().map(entry)))
     }
 
+    /// Stores `positions`, durably, on behalf of nobody's records: a hand has changed them.
+    pub async fn store(&self, connector: &str, positions: &[SourcePosition]) -> Result<()> {
+        if let Some(batch) = self.batch(connector, positions) {
+            self.topic.append(batch).await?;
+            self.committed(connector, positions);
+        }
+        Ok(())
+    }
+
     /// Takes note that the batch of `positions` has been committed.
     pub fn committed(&self, connector: &str, positions: &[SourcePosition]) {
         let mut committed = self.committed.lock();

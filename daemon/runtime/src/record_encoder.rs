@@ -13,6 +13,7 @@ use std::sync::Arc;
 use tidewater_broker::{BatchBuilder, Compression};
 use tidewater_plugin_api::{Frame, Record, SchemaRef, TopicPartition};
 use tidewater_transforms::{self as transforms, Datum};
+use tokio::sync::watch;
 
 use crate::broker::{Broker, PartitionBatch, is_internal};
 use crate::converter::Converters;
@@ -45,6 +46,8 @@ pub struct RecordEncoder {
     /// Topics met so far; batches know them by their place here.
     topics: Vec<Topic>,
     places: HashMap<Arc<str>, usize>,
+    /// Topics may have changed since they were met.
+    changes: Option<watch::Receiver<u64>>,
     /// The places of the topics of the frame that was prepared last, by their place in it.
     of_frame: Vec<usize>,
     partitioner: Partitioner,
@@ -125,6 +128,7 @@ impl RecordEncoder {
             options,
             topics: Vec::new(),
             places: HashMap::new(),
+            changes: None,
             of_frame: Vec::new(),
             now: unix_millis(),
             scratch: Scratch::default(),
@@ -144,6 +148,7 @@ impl RecordEncoder {
 
     /// Makes ready for the records of `frame`: topics that are missing are created.
     pub async fn prepare_frame(&mut self, frame: &Frame, broker: &dyn Broker) -> Result<()> {
+        self.follow(broker);
         self.of_frame.clear();
         for topic in frame.topics() {
             let place = self.place(topic, broker).await?;
@@ -158,6 +163,7 @@ impl RecordEncoder {
 
     /// Makes ready for a record that came out of a chain; its topic is created where it is missing.
     pub async fn prepare(&mut self, record: &transforms::Record, broker: &dyn Broker) -> Result<()> {
+        self.follow(broker);
         if !self.places.contains_key(&record.topic) {
             self.place(&record.topic, broker).await?;
         }
@@ -182,6 +188,23 @@ impl RecordEncoder {
     pub fn begin(&mut self) {
         self.partitioner.next_poll();
         self.now = unix_millis();
+    }
+
+    /// Takes note of partitions that topics have got, and forgets topics that are gone.
+    fn follow(&mut self, broker: &dyn Broker) {
+        let changes = self.changes.get_or_insert_with(|| broker.topic_changes());
+        if !changes.has_changed().unwrap_or(false) {
+            return;
+        }
+        changes.mark_unchanged();
+        let topics = &mut self.topics;
+        self.places.retain(|name, place| match broker.topic(name) {
+            Some(topic) => {
+                topics[*place].partitions = topic.partitions;
+                true
+            }
+            None => false,
+        });
     }
 
     async fn place(&mut self, topic: &Arc<str>, broker: &dyn Broker) -> Result<usize> {

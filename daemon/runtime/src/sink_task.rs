@@ -1,13 +1,14 @@
 //! A sink task, from committed batches to `put`:
 //!
 //! 1. readers wait on the task's partitions, all at once, for records that are committed (invariant 1);
-//! 2. keys and values are converted and gathered in frames;
-//! 3. the plugin's `put` writes a frame; a retriable error brings the same frame again (invariant 5);
-//! 4. offsets are committed once the target says durable, and no further (invariant 4).
+//! 2. keys and values are converted and transformed, and gathered in frames;
+//! 3. the plugin's `put` writes a frame; a retriable error brings the same frame again (invariant 5); records that it refuses
+//!    become dead letters, and the rest goes on;
+//! 4. offsets are committed once the target says durable, and dead letters are, and no further (invariant 4).
 //!
 //! While one frame is put, the next are gathered, until one of them is full (invariant 6).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,23 +17,23 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use tidewater_broker::Fetched;
-use tidewater_plugin_api::{FrameBuilder, PutReport, TopicPartition, TopicPartitionOffset};
-use tidewater_plugin_host::{PluginError, SinkTaskHandle};
+use tidewater_plugin_api::{ErrorKind, PutReport, TopicPartition, TopicPartitionOffset};
+use tidewater_plugin_host::SinkTaskHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::{Broker, Reader, is_internal};
 use crate::error::{Error, Result};
-use crate::ledger::Ledger;
-use crate::record_decoder::RecordDecoder;
-use crate::retry::Retry;
-use crate::source_task::pending_or;
+use crate::ledger::{Fates, Ledger};
+use crate::pause::Pause;
+use crate::rate_limit::RateLimit;
+use crate::retry::{Retry, Waited};
+use crate::sink_way::{Gathered, Put, SinkWay};
+use crate::source_task::{pending_or, until};
 use crate::start_offset::{OffsetReset, start_offset};
 
 /// Bytes that all readers of a task together may hold.
 const FETCH_BYTES: usize = 16 << 20;
-/// Bytes at which a frame is full.
-const FRAME_BYTES: usize = 4 << 20;
 
 /// One life of a sink task.
 pub struct SinkTask {
@@ -46,8 +47,10 @@ pub struct SinkTask {
     pub subscription: Subscription,
     /// Accounts for every record (invariant 10).
     pub ledger: Arc<Ledger>,
-    /// How bytes become records.
-    pub decoder: RecordDecoder,
+    /// What stands between the log and the plugin.
+    pub way: SinkWay,
+    /// How much the connector may move.
+    pub limit: Arc<RateLimit>,
     /// When and how to try again what may heal.
     pub retry: Retry,
     /// Records at which a frame is full.
@@ -56,6 +59,8 @@ pub struct SinkTask {
     pub commit_interval: Duration,
     /// Where to begin without an offset.
     pub reset: OffsetReset,
+    /// Whether to rest.
+    pub pause: Pause,
 }
 
 /// The topics of a connector and this task's share of their partitions.
@@ -105,15 +110,8 @@ impl Subscription {
     }
 }
 
-/// A frame on its way, and how far it reaches.
-struct Put {
-    frame: Bytes,
-    records: u64,
-    reached: BTreeMap<TopicPartition, u64>,
-}
-
 type Fetching = BoxFuture<'static, (Arc<TopicPartition>, Box<dyn Reader>, Result<Fetched>)>;
-type Putting = BoxFuture<'static, (Put, Result<PutReport, PluginError>)>;
+type Putting = BoxFuture<'static, (Put, Result<PutReport>)>;
 
 /// What a life of the task has done so far.
 #[derive(Default)]
@@ -125,7 +123,7 @@ struct Progress {
     reached: BTreeMap<TopicPartition, u64>,
     /// Whether `reached` is ahead of what is committed.
     uncommitted: bool,
-    /// Records put that the target has yet to be asked to make durable.
+    /// Records written that the target has yet to be asked to make durable.
     unflushed: u64,
 }
 
@@ -138,10 +136,10 @@ impl SinkTask {
         // Whatever ended the life, what was put counts: else the next life would write it again.
         if let Some(last) = progress.putting.take() {
             let (sent, report) = last.await;
-            match report {
-                Ok(report) => self.note(sent, &report, &mut progress),
-                Err(error) if outcome.is_ok() => return Err(error.into()),
-                Err(_) => {}
+            if let Err(error) = self.settle_last(sent, report, &mut progress).await
+                && outcome.is_ok()
+            {
+                return Err(error);
             }
         }
         let committed = self.commit_offsets(&mut progress).await;
@@ -162,38 +160,67 @@ impl SinkTask {
         let mut commit_wanted = false;
         // A record that cannot be converted ends the life, but first all before it are put.
         let mut failed = None;
+        // Until then the connector has moved what it may (rate.limit.*).
+        let mut paid_at: Option<Instant> = None;
+        // What is to be put again.
+        let mut held: Option<Put> = None;
+        let mut rests = false;
 
         while !stop.is_cancelled() {
+            let to_rest = self.pause.is_wanted();
             if progress.putting.is_none() {
-                if std::mem::take(&mut commit_wanted) {
+                if std::mem::take(&mut commit_wanted) || (to_rest && !rests) {
                     self.commit_offsets(progress).await?;
                 }
-                progress.putting = gathered.take().map(|next| put(self.plugin.clone(), next));
+                if to_rest {
+                    // What is gathered waits: a target that is down must not keep a task from resting.
+                } else if let Some(again) = held.take() {
+                    progress.putting = Some(self.put(again));
+                } else if paid_at.is_none_or(|paid| paid <= Instant::now())
+                    && let Some(next) = gathered.take()
+                {
+                    let bytes = next.frame.as_ref().map_or(0, Bytes::len);
+                    paid_at = self.limit.charge(next.fates.records(), bytes);
+                    progress.putting = Some(self.put(next));
+                }
             }
+            rests = to_rest && progress.putting.is_none();
+            self.pause.resting(rests);
             if progress.putting.is_none()
+                && !to_rest
+                && gathered.is_empty()
                 && let Some(error) = failed.take()
             {
                 return Err(error);
             }
-            let room = failed.is_none() && gathered.has_room();
+            let room = failed.is_none() && gathered.has_room() && !to_rest;
             tokio::select! {
                 () = stop.cancelled() => {}
+                () = self.pause.changed() => {}
                 (sent, outcome) = pending_or(&mut progress.putting) => {
                     progress.putting = None;
-                    match outcome.map_err(Error::from) {
-                        Ok(report) => {
-                            self.retry.succeeded();
-                            self.note(sent, &report, progress);
-                        }
+                    match outcome {
                         Err(error) if error.is_retriable() => {
                             self.ledger.retried();
-                            if self.retry.wait(&error, stop).await {
-                                progress.putting = Some(put(self.plugin.clone(), sent));
+                            let waited = tokio::select! {
+                                waited = self.retry.wait(&error, stop) => waited,
+                                // Put at once when it is over, or kept while the task rests.
+                                () = self.pause.changed() => Waited::Again,
+                            };
+                            match waited {
+                                Waited::Again => held = Some(sent),
+                                Waited::Stop => {}
+                                Waited::TooLong => return Err(error),
                             }
                         }
-                        Err(error) => return Err(error),
+                        outcome => {
+                            self.retry.succeeded();
+                            let again = self.settle(sent, outcome, progress).await?;
+                            progress.putting = again.map(|again| self.put(again));
+                        }
                     }
                 }
+                () = until(paid_at), if progress.putting.is_none() && !gathered.is_empty() && !to_rest => {}
                 _ = commit_due.tick(), if !commit_wanted => commit_wanted = true,
                 changed = topic_changes.changed() => {
                     if changed.is_ok() {
@@ -202,7 +229,7 @@ impl SinkTask {
                 }
                 Some((partition, reader, fetched)) = fetches.next(), if room => {
                     let taken = fetched.and_then(|fetched| {
-                        self.gather(&partition, &fetched, &mut gathered)?;
+                        self.way.gather(&partition, &fetched, &mut gathered, &self.ledger)?;
                         gathered.reached(&partition, reader.position());
                         Ok(())
                     });
@@ -216,26 +243,9 @@ impl SinkTask {
         Ok(())
     }
 
-    /// Converts what a reader brought and gathers it for the next puts.
-    fn gather(&mut self, partition: &TopicPartition, fetched: &Fetched, into: &mut Gathered) -> Result<()> {
-        for record in fetched.records() {
-            if let Err(fault) = self.decoder.push(partition, &record, &mut into.batch) {
-                into.reached(partition, record.offset);
-                let place = format!(
-                    "record at offset {} of {}-{}",
-                    record.offset, partition.topic, partition.partition
-                );
-                return Err(fault.into_error(&place));
-            }
-            self.ledger.read(1);
-            into.pushed(partition, record.offset + 1);
-        }
-        Ok(())
-    }
-
     /// Takes over the partitions that are new to this task.
     async fn assign(
-        &self,
+        &mut self,
         assigned: &mut Vec<TopicPartition>,
         fetches: &mut FuturesUnordered<Fetching>,
     ) -> Result<()> {
@@ -281,19 +291,104 @@ impl SinkTask {
         Ok(())
     }
 
+    /// Sends a frame on its way: first its dead letters become durable, as the plugin may pass them in its own transaction
+    /// (invariant 4).
+    fn put(&self, mut sent: Put) -> Putting {
+        let (plugin, broker) = (self.plugin.clone(), self.broker.clone());
+        let dead_letter_topic = self.way.dead_letter_topic();
+        Box::pin(async move {
+            if let Some(topic) = dead_letter_topic
+                && let Err(error) = SinkWay::bury(&broker, &topic, &mut sent).await
+            {
+                return (sent, Err(error));
+            }
+            let outcome = match &sent.frame {
+                Some(frame) => plugin.put(frame.clone()).await.map_err(Error::from),
+                None => Ok(PutReport {
+                    durable: sent.durable,
+                    ..PutReport::default()
+                }),
+            };
+            (sent, outcome)
+        })
+    }
+
+    /// Takes note of what became of a put that is not simply tried again; what is still to be done of it.
+    async fn settle(
+        &mut self,
+        mut sent: Put,
+        outcome: Result<PutReport>,
+        progress: &mut Progress,
+    ) -> Result<Option<Put>> {
+        match outcome {
+            Ok(report) if report.failed.is_empty() => {
+                self.note(sent, &report, progress);
+                Ok(None)
+            }
+            // The others are written; these become durable before offsets pass them.
+            Ok(report) => {
+                self.way.refuse(&*self.broker, &mut sent, &report.failed).await?;
+                sent.frame = None;
+                sent.durable = report.durable;
+                Ok(Some(sent))
+            }
+            // Nothing is written: the rest comes again.
+            Err(Error::Plugin(refused))
+                if refused.kind == ErrorKind::Refused && !refused.records.is_empty() =>
+            {
+                self.ledger.retried();
+                self.way
+                    .refuse(&*self.broker, &mut sent, &refused.records)
+                    .await?;
+                Ok(Some(sent))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes note of what became of a put whose life has ended. Records that were refused in a batch that was written must
+    /// not be lost with it; where nothing was written, the next life sees to all of it.
+    async fn settle_last(
+        &mut self,
+        sent: Put,
+        outcome: Result<PutReport>,
+        progress: &mut Progress,
+    ) -> Result<()> {
+        let written = outcome.is_ok();
+        if let Some(again) = self.settle(sent, outcome, progress).await?
+            && written
+        {
+            let (sent, outcome) = self.put(again).await;
+            self.note(sent, &outcome?, progress);
+        }
+        Ok(())
+    }
+
     /// Takes note of a put that succeeded.
     fn note(&self, sent: Put, report: &PutReport, progress: &mut Progress) {
         progress.reached.extend(sent.reached);
         progress.uncommitted = true;
-        progress.unflushed += sent.records;
+        progress.unflushed += sent.fates.written;
+        self.ledger.settle(Fates {
+            written: 0,
+            ..sent.fates
+        });
         if report.durable {
-            self.ledger.written(std::mem::take(&mut progress.unflushed));
+            self.written(progress);
         }
+    }
+
+    /// Takes note that what was put is durable.
+    fn written(&self, progress: &mut Progress) {
+        self.ledger.settle(Fates {
+            written: std::mem::take(&mut progress.unflushed),
+            ..Fates::default()
+        });
     }
 
     /// Commits offsets up to what is durable in the target (invariant 4). What may heal is tried again at the next time;
     /// until then a restart repeats some records in a target that keeps no offsets.
-    async fn commit_offsets(&self, progress: &mut Progress) -> Result<()> {
+    async fn commit_offsets(&mut self, progress: &mut Progress) -> Result<()> {
         if !progress.uncommitted {
             return Ok(());
         }
@@ -309,10 +404,10 @@ impl SinkTask {
         }
     }
 
-    async fn flush_and_commit(&self, progress: &mut Progress) -> Result<()> {
+    async fn flush_and_commit(&mut self, progress: &mut Progress) -> Result<()> {
         if progress.unflushed > 0 {
             self.plugin.flush().await?;
-            self.ledger.written(std::mem::take(&mut progress.unflushed));
+            self.written(progress);
         }
         let next = |(partition, &offset): (&TopicPartition, &u64)| TopicPartitionOffset {
             partition: partition.clone(),
@@ -331,66 +426,4 @@ fn fetch(partition: Arc<TopicPartition>, mut reader: Box<dyn Reader>, partitions
         let fetched = reader.next(bytes).await;
         (partition, reader, fetched)
     })
-}
-
-fn put(plugin: Arc<SinkTaskHandle>, sent: Put) -> Putting {
-    Box::pin(async move {
-        let outcome = plugin.put(sent.frame.clone()).await;
-        (sent, outcome)
-    })
-}
-
-/// Records gathered for the next puts.
-struct Gathered {
-    max_records: usize,
-    full: VecDeque<Put>,
-    batch: FrameBuilder,
-    reached: BTreeMap<TopicPartition, u64>,
-}
-
-impl Gathered {
-    fn new(max_records: usize) -> Self {
-        Self {
-            max_records: max_records.max(1),
-            full: VecDeque::new(),
-            batch: FrameBuilder::new(),
-            reached: BTreeMap::new(),
-        }
-    }
-
-    fn has_room(&self) -> bool {
-        self.full.is_empty()
-    }
-
-    /// The record before `offset` was pushed: closes the frame where that filled it.
-    fn pushed(&mut self, partition: &TopicPartition, offset: u64) {
-        if self.batch.len() >= self.max_records || self.batch.bytes() >= FRAME_BYTES {
-            self.reached(partition, offset);
-            let full = self.close();
-            self.full.push_back(full);
-        }
-    }
-
-    /// All records before `offset` were pushed.
-    fn reached(&mut self, partition: &TopicPartition, offset: u64) {
-        match self.reached.get_mut(partition) {
-            Some(reached) => *reached = offset,
-            None => drop(self.reached.insert(partition.clone(), offset)),
-        }
-    }
-
-    fn close(&mut self) -> Put {
-        let records = self.batch.len() as u64;
-        Put {
-            frame: self.batch.finish(),
-            records,
-            reached: std::mem::take(&mut self.reached),
-        }
-    }
-
-    fn take(&mut self) -> Option<Put> {
-        self.full
-            .pop_front()
-            .or_else(|| (!self.batch.is_empty()).then(|| self.close()))
-    }
 }

@@ -61,6 +61,11 @@ impl StateTopic {
         }
     }
 
+    /// Appends a [`batch`](Self::batch) of this topic alone, durably.
+    pub async fn append(&self, batch: PartitionBatch) -> Result<()> {
+        self.broker.append(batch).await
+    }
+
     /// Sets one key, durably.
     pub async fn put(&self, key: Vec<u8>, value: Option<Vec<u8>>) -> Result<()> {
         self.broker.append(self.batch([(key, value)])).await

@@ -21,6 +21,9 @@ impl Record {
         };
         Ok(Self {
             topic: frame.topics()[record.topic_index()].clone(),
+            original_topic: record
+                .offset()
+                .map(|_| frame.topics()[record.original_topic_index()].clone()),
             partition: record.partition(),
             offset: record.offset(),
             timestamp: record.timestamp(),
@@ -37,6 +40,10 @@ impl Record {
             None => Ok(SchemaId::NONE),
         };
         let topic = batch.topic(&self.topic)?;
+        let original_topic = match &self.original_topic {
+            Some(original) if **original != *self.topic => Some(batch.topic(original)?),
+            _ => None,
+        };
         let key_schema = schema_id(batch, &self.key)?;
         let value_schema = schema_id(batch, &self.value)?;
         let header_schemas = self
@@ -68,6 +75,9 @@ impl Record {
                 .map_err(|error| Error::fatal(format!("header {}: {error}", header.name)))?;
             let value = (*value != tidewater_plugin_api::Value::Null).then_some(value);
             built.header(&header.name, id, schema.as_deref(), value)?;
+        }
+        if let Some(original) = original_topic {
+            built.original_topic(original);
         }
         if let Some(timestamp) = self.timestamp {
             built.timestamp(timestamp);

@@ -30,6 +30,8 @@ impl Side {
 pub struct Record {
     /// The topic it goes to or came from. Shared: most records of a batch have the same.
     pub topic: Arc<str>,
+    /// The topic it was read from; only a sink's records have one, and transforms leave it as it is.
+    pub original_topic: Option<Arc<str>>,
     /// The partition, where one is stated.
     pub partition: Option<u32>,
     /// The offset in its partition; only a sink's records have one.
@@ -49,6 +51,7 @@ impl Record {
     pub fn new(topic: impl Into<Arc<str>>, value: Datum) -> Self {
         Self {
             topic: topic.into(),
+            original_topic: None,
             partition: None,
             offset: None,
             timestamp: None,

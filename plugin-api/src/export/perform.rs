@@ -13,7 +13,7 @@ use crate::config::{Config, ConfigMap};
 use crate::config_def::{ConfigDef, ConfigProblem};
 use crate::error::{Error, ErrorKind, Result};
 use crate::frame::{Frame, FrameBuilder, SchemaCache};
-use crate::payload::{Create, Role, SinkStart, SourceStart};
+use crate::payload::{AlterOffsets, Create, Role, SinkStart, SourceStart};
 use crate::sink::{SinkConnector, SinkTask, SinkTaskContext};
 use crate::source::{SourceConnector, SourceTask, SourceTaskContext};
 
@@ -105,7 +105,11 @@ impl User {
     pub(crate) async fn perform(&mut self, opcode: Opcode, payload: Bytes) -> Result<Buf> {
         let starting = matches!(
             opcode,
-            Opcode::Validate | Opcode::ConnectorStart | Opcode::SourceStart | Opcode::SinkStart
+            Opcode::Validate
+                | Opcode::AlterOffsets
+                | Opcode::ConnectorStart
+                | Opcode::SourceStart
+                | Opcode::SinkStart
         );
         if !starting && !self.started {
             return Err(Error::fatal(format!(
@@ -225,6 +229,12 @@ macro_rules! perform_connector {
             Opcode::TaskConfigs => {
                 let max_tasks: usize = decode(&$payload)?;
                 encode(&$connector.task_configs(max_tasks).await?)
+            }
+            Opcode::AlterOffsets => {
+                let alter: AlterOffsets<_> = decode(&$payload)?;
+                let config = $blueprint.configured(alter.config)?;
+                let name = &$blueprint.create.connector;
+                encode(&$connector.alter_offsets(name, &config, &alter.offsets).await?)
             }
             Opcode::ConnectorStop => {
                 *$started = false;

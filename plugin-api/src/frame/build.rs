@@ -72,7 +72,9 @@ impl FrameBuilder {
             return Ok(TopicId(id));
         }
         let id = u16::try_from(self.topics.len())
-            .map_err(|_| Error::fatal("a batch holds at most 65,536 topics"))?;
+            .ok()
+            .filter(|&id| id < u16::MAX)
+            .ok_or_else(|| Error::fatal("a batch holds at most 65,535 topics"))?;
         let name: Arc<str> = name.into();
         self.topics.push(name.clone());
         self.topic_ids.insert(name, id);
@@ -116,6 +118,7 @@ impl FrameBuilder {
             topic: topic.0,
             key_schema: NO_SCHEMA,
             value_schema: NO_SCHEMA,
+            original_topic: 0,
             partition: -1,
         };
         RecordBuilder {
@@ -292,6 +295,15 @@ impl RecordBuilder<'_> {
     /// States the record's offset in its partition; only the host does.
     pub fn offset(&mut self, offset: u64) {
         self.descriptor.offset = offset as i64;
+    }
+
+    /// States the topic the record was read from, where a transform has given it another; only the host does.
+    pub fn original_topic(&mut self, topic: TopicId) {
+        self.descriptor.original_topic = if topic.0 == self.descriptor.topic {
+            0
+        } else {
+            topic.0 + 1
+        };
     }
 
     /// Adds a header.

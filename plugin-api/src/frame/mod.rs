@@ -25,7 +25,7 @@
 //! | 24..32 | `i64` timestamp in milliseconds since 1970, `i64::MIN` is none |
 //! | 32..40 | `i64` offset in the partition, -1 is none |
 //! | 40..46 | `u16` topic, key schema, value schema: entries of the tables; `u16::MAX` is no schema |
-//! | 46..48 | zero |
+//! | 46..48 | `u16` one more than the topic the record was read from, where that is another one; zero is the same |
 //! | 48..52 | `i32` partition, -1 is none |
 //! | 52..56 | zero |
 //!
@@ -68,6 +68,8 @@ struct Descriptor {
     topic: u16,
     key_schema: u16,
     value_schema: u16,
+    /// One more than the topic the record was read from; zero where that is `topic`.
+    original_topic: u16,
     partition: i32,
 }
 
@@ -79,7 +81,12 @@ impl Descriptor {
         }
         out.extend_from_slice(&self.timestamp.to_le_bytes());
         out.extend_from_slice(&self.offset.to_le_bytes());
-        for id in [self.topic, self.key_schema, self.value_schema, 0] {
+        for id in [
+            self.topic,
+            self.key_schema,
+            self.value_schema,
+            self.original_topic,
+        ] {
             out.extend_from_slice(&id.to_le_bytes());
         }
         out.extend_from_slice(&self.partition.to_le_bytes());
@@ -97,6 +104,7 @@ impl Descriptor {
             topic: u16::from_le_bytes(array_at(bytes, 40)),
             key_schema: u16::from_le_bytes(array_at(bytes, 42)),
             value_schema: u16::from_le_bytes(array_at(bytes, 44)),
+            original_topic: u16::from_le_bytes(array_at(bytes, 46)),
             partition: i32::from_le_bytes(array_at(bytes, 48)),
         }
     }

@@ -135,6 +135,13 @@ impl Frame {
                     self.topics.len()
                 )));
             }
+            if usize::from(descriptor.original_topic) > self.topics.len() {
+                return Err(FrameError(format!(
+                    "record {index} was read from topic {} of {}",
+                    descriptor.original_topic - 1,
+                    self.topics.len()
+                )));
+            }
             for schema in [descriptor.key_schema, descriptor.value_schema] {
                 if schema != NO_SCHEMA && usize::from(schema) >= self.schemas.len() {
                     return Err(FrameError(format!(
@@ -219,6 +226,20 @@ impl<'a> Record<'a> {
     /// The topic it goes to or came from.
     pub fn topic(&self) -> &'a str {
         &self.frame.topics[self.topic_index()]
+    }
+
+    /// The topic it was read from: another than [`topic`](Self::topic) where a transform has changed that. With the partition
+    /// and the offset it is the record's place in the log, which a target that keeps offsets goes by.
+    pub fn original_topic(&self) -> &'a str {
+        &self.frame.topics[self.original_topic_index()]
+    }
+
+    /// The place of the topic it was read from in [`Frame::topics`].
+    pub fn original_topic_index(&self) -> usize {
+        match self.descriptor.original_topic {
+            0 => self.topic_index(),
+            plus_one => usize::from(plus_one) - 1,
+        }
     }
 
     /// The topic's place in [`Frame::topics`].

@@ -21,8 +21,9 @@ use std::collections::BTreeMap;
 use rustix::fs::Access;
 use tidewater_plugin_api::config::ConfigMap;
 use tidewater_plugin_api::{
-    AssignedPartition, Config, ConfigProblem, ConnectorKind, ConnectorSpec, Error, Frame, PutReport, Result,
-    SinkConnector, SinkTask, SinkTaskContext, TopicPartition, TopicPartitionOffset, async_trait,
+    AlteredOffset, AssignedPartition, Config, ConfigProblem, ConnectorKind, ConnectorSpec, Error, Frame,
+    PutReport, Result, SinkConnector, SinkTask, SinkTaskContext, TopicPartition, TopicPartitionOffset,
+    async_trait,
 };
 
 use self::settings::Settings;
@@ -74,6 +75,22 @@ impl SinkConnector for FileSink {
                 message: error.to_string(),
             }],
         }
+    }
+
+    // They stand in the side file, whose word goes first.
+    async fn alter_offsets(
+        &mut self,
+        _name: &str,
+        config: &Config,
+        altered: &[AlteredOffset],
+    ) -> Result<bool> {
+        let (mut side, state) = SideFile::lock(&Settings::read(config).file)?;
+        // Where nothing was ever written, the host's own offsets count.
+        if let Some(mut state) = state {
+            state.alter(altered);
+            side.write(&state)?;
+        }
+        Ok(true)
     }
 
     // A file is written by one task, however many are allowed.
@@ -201,7 +218,7 @@ impl SinkTask for FileSinkTask {
 
     async fn put(&mut self, batch: &Frame) -> Result<PutReport> {
         self.write(|writer| writer.put(batch))?;
-        Ok(PutReport { durable: false })
+        Ok(PutReport::default())
     }
 
     async fn flush(&mut self) -> Result<()> {

@@ -42,7 +42,7 @@ impl Progress {
         let (Some(partition), Some(offset)) = (record.partition(), record.offset()) else {
             return true;
         };
-        let topic = record.topic();
+        let topic = record.original_topic();
         let is = |entry: &Entry| entry.partition.partition == partition && entry.partition.topic == topic;
         if !self.entries.get(self.latest).is_some_and(is) {
             self.latest = self.entries.iter().position(is).unwrap_or_else(|| {

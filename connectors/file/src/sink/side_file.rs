@@ -14,7 +14,7 @@ use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use tidewater_plugin_api::TopicPartitionOffset;
+use tidewater_plugin_api::{AlteredOffset, AssignedPartition, TopicPartitionOffset};
 
 use crate::error::FileError;
 use crate::regular_file::{FileId, folder, is_missing, must_be_file};
@@ -34,6 +34,26 @@ pub struct State {
     pub offsets: Vec<TopicPartitionOffset>,
     /// The ids of the topics that the offsets are of.
     pub topic_ids: BTreeMap<String, String>,
+}
+
+impl State {
+    /// Sets offsets by hand, while no task runs. One that was left behind is fenced by it, as by a task's next life.
+    pub fn alter(&mut self, altered: &[AlteredOffset]) {
+        self.generation += 1;
+        for AlteredOffset { partition, offset } in altered {
+            let AssignedPartition { partition, topic_id } = partition;
+            let known = self.topic_ids.insert(partition.topic.clone(), topic_id.clone());
+            // The others are of an earlier topic of the name, and count for nothing.
+            let same_topic = known.as_ref() == Some(topic_id);
+            self.offsets.retain(|other| {
+                other.partition.topic != partition.topic || (same_topic && other.partition != *partition)
+            });
+            self.offsets.extend(offset.map(|offset| TopicPartitionOffset {
+                partition: partition.clone(),
+                offset,
+            }));
+        }
+    }
 }
 
 /// The file's form. The checksum is CRC-32C of the state's text.
@@ -298,6 +318,32 @@ mod tests {
             1,
             "no temporary file is left"
         );
+    }
+
+    #[test]
+    fn offsets_are_set_by_hand() {
+        let altered = |partition, topic_id: &str, offset| AlteredOffset {
+            partition: TopicPartition {
+                topic: "t".into(),
+                partition,
+            }
+            .assigned(topic_id),
+            offset,
+        };
+        let mut state = state(4);
+        state.alter(&[altered(0, "id", Some(3)), altered(1, "id", Some(5))]);
+        let offsets = |state: &State| -> Vec<(u32, u64)> {
+            state
+                .offsets
+                .iter()
+                .map(|of| (of.partition.partition, of.offset))
+                .collect()
+        };
+        assert_eq!((state.generation, offsets(&state)), (5, vec![(0, 3), (1, 5)]));
+        state.alter(&[altered(0, "id", None)]);
+        assert_eq!(offsets(&state), [(1, 5)]);
+        state.alter(&[altered(2, "another", Some(1))]);
+        assert_eq!(offsets(&state), [(2, 1)], "those of the topic before it are gone");
     }
 
     #[test]

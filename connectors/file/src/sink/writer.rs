@@ -130,7 +130,7 @@ impl Writer {
             };
             written.map_err(|error| FileError::Record {
                 path: self.settings.file.clone(),
-                topic: record.topic().to_owned(),
+                topic: record.original_topic().to_owned(),
                 partition: record.partition().map_or(-1, i64::from),
                 offset: record.offset().map_or(-1, |offset| offset as i64),
                 reason: error.to_string(),

@@ -179,7 +179,7 @@ impl<'a> Collector<'a> {
 /// Where a record came from.
 pub fn place(record: &Record<'_>) -> Place {
     Place {
-        topic: record.topic().to_owned(),
+        topic: record.original_topic().to_owned(),
         partition: record.partition().unwrap_or_default(),
         offset: record.offset().unwrap_or_default(),
     }

@@ -50,7 +50,7 @@ impl KeySource {
                     })
                 };
                 write_key_cell(out, |out| {
-                    out.extend_from_slice(record.topic().as_bytes());
+                    out.extend_from_slice(record.original_topic().as_bytes());
                     Ok(())
                 })?;
                 number(out, record.partition().unwrap_or_default().into())?;

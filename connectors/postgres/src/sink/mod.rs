@@ -14,7 +14,8 @@
 //! - `identifier`: names in SQL.
 
 use tidewater_plugin_api::{
-    Config, ConfigProblem, ConnectorKind, ConnectorSpec, SinkConnector, SinkTask, async_trait,
+    AlteredOffset, Config, ConfigProblem, ConnectorKind, ConnectorSpec, Error, Result, SinkConnector,
+    SinkTask, async_trait,
 };
 
 mod batch;
@@ -97,6 +98,29 @@ impl SinkConnector for PostgresSink {
                     error.into_plugin(&settings.server()).message,
                 )]
             }
+        }
+    }
+
+    async fn alter_offsets(
+        &mut self,
+        name: &str,
+        config: &Config,
+        altered: &[AlteredOffset],
+    ) -> Result<bool> {
+        let settings = config::Settings::read(config).map_err(|problems| {
+            let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
+            Error::config(problems.join("; "))
+        })?;
+        let altering = async {
+            let application = format!("tidewater {name} offsets");
+            let mut session = session::Session::connect(&settings, &application).await?;
+            let offsets = offsets::Offsets::new(settings.offsets_table.clone(), name, 0);
+            offsets.prepare(&mut session.connection).await?;
+            offsets.alter(&mut session.connection, altered).await
+        };
+        match altering.await {
+            Ok(()) => Ok(true),
+            Err(error) => Err(error.into_plugin(&settings.server())),
         }
     }
 }

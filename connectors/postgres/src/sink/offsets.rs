@@ -5,7 +5,7 @@
 //! afterwards moves the offset only where its stamp still stands: an instance from before is fenced (invariant 9).
 
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
-use tidewater_plugin_api::{AssignedPartition, TopicPartition};
+use tidewater_plugin_api::{AlteredOffset, AssignedPartition, TopicPartition};
 
 use super::error::SinkError;
 use super::identifier::{TableName, literal, quoted};
@@ -123,6 +123,45 @@ impl Offsets {
         }
         transaction.commit().await.map_err(failed())?;
         Ok(answers.into_iter().flatten().collect())
+    }
+
+    /// Sets offsets by hand, while no task runs. One that was left behind is fenced by it, as by a task's next life.
+    pub async fn alter(
+        &self,
+        connection: &mut PgConnection,
+        altered: &[AlteredOffset],
+    ) -> Result<(), SinkError> {
+        let table = &self.table;
+        let of = |altered: &AlteredOffset| altered.partition.clone();
+        let topics: Vec<String> = altered.iter().map(|to| of(to).partition.topic).collect();
+        let numbers: Vec<i32> = altered
+            .iter()
+            .map(|to| of(to).partition.partition as i32)
+            .collect();
+        let ids: Vec<String> = altered.iter().map(|to| of(to).topic_id).collect();
+        // Offsets are counted; they do not come near the limit.
+        let offsets: Vec<Option<i64>> = altered
+            .iter()
+            .map(|to| to.offset.map(|offset| i64::try_from(offset).unwrap_or(i64::MAX)))
+            .collect();
+        let sql = format!(
+            "INSERT INTO {table} AS o (connector, topic, partition, topic_id, next_offset, generation) \
+             SELECT $1, p.topic, p.partition, p.topic_id, p.next_offset, 0 \
+             FROM unnest($2::text[], $3::int4[], $4::text[], $5::int8[]) AS p(topic, partition, topic_id, next_offset) \
+             ORDER BY 2, 3 \
+             ON CONFLICT (connector, topic, partition) DO UPDATE SET generation = o.generation + 1, updated_at = now(), \
+             next_offset = EXCLUDED.next_offset, topic_id = EXCLUDED.topic_id"
+        );
+        sqlx::query(AssertSqlSafe(sql))
+            .bind(&self.connector)
+            .bind(&topics)
+            .bind(&numbers)
+            .bind(&ids)
+            .bind(&offsets)
+            .execute(connection)
+            .await
+            .map(drop)
+            .map_err(SinkError::database(format!("changing the offsets in {table}")))
     }
 
     /// The SQL that begins a batch's transaction and moves the offsets of its partitions; it changes as many rows as

@@ -115,7 +115,10 @@ impl SinkTask for PostgresSinkTask {
         written
             .unwrap_or_else(silent)
             .map_err(|error| running.told(error))?;
-        Ok(PutReport { durable: true })
+        Ok(PutReport {
+            durable: true,
+            ..PutReport::default()
+        })
     }
 
     async fn flush(&mut self) -> Result<()> {
@@ -270,14 +273,14 @@ impl Running {
             let (Some(partition), Some(offset)) = (record.partition(), record.offset()) else {
                 return Err(SinkError::Call("a record has no partition or no offset"));
             };
-            let owned = if let Some(&owned) = known.get(&(record.topic_index(), partition)) {
+            let owned = if let Some(&owned) = known.get(&(record.original_topic_index(), partition)) {
                 owned
             } else {
                 let owned = self.owned.iter().position(|owned| {
-                    owned.partition.partition == partition && owned.partition.topic == record.topic()
+                    owned.partition.partition == partition && owned.partition.topic == record.original_topic()
                 });
                 let owned = owned.ok_or(SinkError::Call("a record is of a partition that is not open"))?;
-                known.insert((record.topic_index(), partition), owned);
+                known.insert((record.original_topic_index(), partition), owned);
                 owned
             };
             let written = progress.next[owned].or(self.owned[owned].next).unwrap_or(0);

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use tidewater_plugin_api::config_def::ConfigType;
 use tidewater_plugin_api::{ConfigDef, ConfigMap, ConfigProblem, ConnectorKind, ConnectorSpec};
+use tidewater_transforms::{Chain, chain};
 
 use super::connector_config::{ConnectorConfig, ConverterConfig, spelling};
 use super::connector_file::ConnectorFile;
 use super::connector_keys::{self, Absent};
+use super::error_settings::ErrorSettings;
 use super::nearest::{nearest, suggestion};
 use super::overrides;
 use super::problem::{Problem, Severity};
@@ -15,8 +17,11 @@ use super::provider::{Providers, Resolved};
 use super::redactor::Redactor;
 use super::topic_creation;
 use super::worker_config::WorkerConfig;
+use crate::broker::is_internal;
+use crate::dead_letters::DeadLetterTopic;
 use crate::partitioner::{Partitioning, RecordField};
 use crate::record_encoder::{BATCH_BYTES, EncoderOptions};
+use crate::restart_policy::{RestartMode, RestartPolicy};
 use crate::sink_task::Topics;
 use crate::start_offset::OffsetReset;
 use crate::topic_rules::TopicRules;
@@ -77,6 +82,16 @@ impl Checker<'_> {
         }
     }
 
+    /// How long a transaction of a source waits for more.
+    fn linger<'a>(&self, text: &impl Fn(&str) -> &'a str) -> Duration {
+        let interval = text("transaction.boundary.interval.ms").parse();
+        if text("transaction.boundary").eq_ignore_ascii_case("interval") {
+            interval.map_or(self.worker.offset_flush_interval, Duration::from_millis)
+        } else {
+            Duration::from_millis(text("producer.override.linger.ms").parse().unwrap_or(0))
+        }
+    }
+
     fn typed(&self, spec: &ConnectorSpec, topics: Topics, check: &Check<'_>) -> ConnectorConfig {
         let values = &check.resolved.values;
         let def = connector_keys::keys(spec.kind);
@@ -115,11 +130,51 @@ impl Checker<'_> {
             max_poll_records: number("consumer.override.max.poll.records") as usize,
             offset_reset: OffsetReset::named(text("consumer.override.auto.offset.reset")),
             encoder,
+            errors: error_settings(values, &text),
+            rate_limit_records: text("rate.limit.records").parse().ok(),
+            rate_limit_bytes: text("rate.limit.bytes").parse().ok(),
+            linger: self.linger(&text),
             retry_delay_max: Duration::from_millis(number("errors.retry.delay.max.ms")),
+            restart: RestartPolicy {
+                mode: if text("restart.policy").eq_ignore_ascii_case("never") {
+                    RestartMode::Never
+                } else {
+                    RestartMode::OnFailure
+                },
+                // -1 is none.
+                max_attempts: text("restart.max.attempts").parse().ok(),
+                window: Duration::from_millis(number("restart.window.ms")),
+                first_delay: Duration::from_millis(number("restart.delay.initial.ms")),
+                max_delay: Duration::from_millis(match text("restart.delay.max.ms") {
+                    "" => number("errors.retry.delay.max.ms"),
+                    _ => number("restart.delay.max.ms"),
+                }),
+            },
+            call_timeout: Duration::from_millis(number("task.call.timeout.ms")),
             raw: check.file.config.clone(),
             resolved: values.clone(),
             redactor: check.redactor(),
         }
+    }
+}
+
+/// `errors.*`, where `text` gives the keys' values.
+fn error_settings<'a>(values: &ConfigMap, text: &impl Fn(&str) -> &'a str) -> ErrorSettings {
+    let is = |name: &str, value: &str| text(name).eq_ignore_ascii_case(value);
+    let retry_timeout: i64 = text("errors.retry.timeout").parse().unwrap_or(-1);
+    let topic = values
+        .get("errors.deadletterqueue.topic.name")
+        .map(|name| name.trim())
+        .filter(|name| !name.is_empty());
+    ErrorSettings {
+        retry_timeout: u64::try_from(retry_timeout).ok().map(Duration::from_millis),
+        tolerate: is("errors.tolerance", "all"),
+        log: is("errors.log.enable", "true"),
+        log_contents: is("errors.log.include.messages", "true"),
+        dead_letter_topic: topic.map(|name| DeadLetterTopic {
+            name: name.to_owned(),
+            context_headers: is("errors.deadletterqueue.context.headers.enable", "true"),
+        }),
     }
 }
 
@@ -146,11 +201,14 @@ impl<'a> Check<'a> {
             None => connector_keys::common(),
         };
         let of_class = self.spec.and_then(|spec| spec.config.find(key));
+        let of_chain = chain::definition(&self.resolved.values);
         let value = self.file.config.get(key)?;
         if key.starts_with(topic_creation::PREFIX) {
             return Some(value.clone());
         }
-        let def = of_class.or_else(|| of_all().find(key))?;
+        let def = of_class
+            .or_else(|| of_all().find(key))
+            .or_else(|| of_chain.find(key))?;
         let secret = def.ty == ConfigType::Password && !is_reference(value);
         Some(if secret { "[hidden]".into() } else { value.clone() })
     }
@@ -216,6 +274,7 @@ impl<'a> Check<'a> {
             }
         }
         self.converters();
+        self.chain();
         let file = self.file;
         for (name, value) in &file.config {
             let value = self.resolved.values.get(name).unwrap_or(value);
@@ -223,7 +282,7 @@ impl<'a> Check<'a> {
                 .iter()
                 .any(|kind| connector_keys::keys(*kind).find(name).is_some());
             if !of_kind && connector_keys::absent(name, value) == Some(Absent::Refused) {
-                self.add(Severity::Error, name, connector_keys::instead_of(name));
+                self.add(Severity::Error, name, connector_keys::INSTEAD);
             }
         }
     }
@@ -248,14 +307,18 @@ impl<'a> Check<'a> {
         self.converters();
         self.unknown_keys(spec, framework);
         self.exactly_once(spec);
+        self.boundary(spec);
         if spec.kind == ConnectorKind::Source {
             self.topic_creation();
             self.partitioning();
         }
-        match spec.kind {
+        self.chain();
+        let topics = match spec.kind {
             ConnectorKind::Source => Some(Topics::Named(Vec::new())),
             ConnectorKind::Sink => self.topics(),
-        }
+        };
+        self.dead_letters(topics.as_ref());
+        topics
     }
 
     fn spelled_twice(&mut self, def: &ConfigDef) {
@@ -298,7 +361,7 @@ impl<'a> Check<'a> {
                     .iter()
                     .any(|prefix| name.starts_with(prefix.as_str()));
             let created = spec.kind == ConnectorKind::Source && name.starts_with(topic_creation::PREFIX);
-            if of_class || created || framework.find(name).is_some() {
+            if of_class || created || framework.find(name).is_some() || chain::owns(name) {
                 continue;
             }
             if self.of_the_other_kind(spec, name) {
@@ -316,7 +379,7 @@ impl<'a> Check<'a> {
             match stand {
                 Some(Absent::Harmless) => {}
                 Some(Absent::NoEffect(why)) => self.add(Severity::Warning, name, why),
-                Some(Absent::Refused) => self.add(Severity::Error, name, connector_keys::instead_of(name)),
+                Some(Absent::Refused) => self.add(Severity::Error, name, connector_keys::INSTEAD),
                 None => {
                     let (severity, message) = match nearest(name, known.iter().copied()) {
                         Some(near) if near.typo => (
@@ -359,6 +422,52 @@ impl<'a> Check<'a> {
         true
     }
 
+    /// The transforms and predicates.
+    fn chain(&mut self) {
+        let Err(problems) = Chain::new(&self.resolved.values) else {
+            return;
+        };
+        for ConfigProblem { key, message, .. } in problems {
+            if !self.resolved.unresolved.contains(&key) {
+                self.add(Severity::Error, &key, message);
+            }
+        }
+    }
+
+    /// The topic for dead letters, which must be none that a sink reads.
+    fn dead_letters(&mut self, topics: Option<&Topics>) {
+        const KEY: &str = "errors.deadletterqueue.topic.name";
+        let given = |key: &str| self.resolved.values.get(key).map(|text| text.trim());
+        let Some(name) = given(KEY).filter(|name| !name.is_empty()).map(str::to_owned) else {
+            return;
+        };
+        let tolerant = given("errors.tolerance").is_some_and(|text| text.eq_ignore_ascii_case("all"));
+        let read = match topics {
+            Some(Topics::Named(names)) => names.contains(&name),
+            Some(Topics::Matching(pattern)) => pattern.is_match(&name),
+            None => false,
+        };
+        if !is_topic_name(&name) {
+            let message = "no topic can have this name; names are 1 to 249 characters of a-z, A-Z, 0-9, '.', '_' and '-'";
+            self.add(Severity::Error, KEY, message);
+        } else if is_internal(&name) {
+            self.add(
+                Severity::Error,
+                KEY,
+                "the topic keeps the worker's own state; give dead letters another one",
+            );
+        } else if read {
+            let message = "is one of the topics this connector reads, which would then never end; give dead letters another one";
+            self.add(Severity::Error, KEY, message);
+        } else if !tolerant {
+            self.add(
+                Severity::Warning,
+                KEY,
+                "has no effect without errors.tolerance=all: a record that fails ends the task",
+            );
+        }
+    }
+
     fn exactly_once(&mut self, spec: &ConnectorSpec) {
         const KEY: &str = "exactly.once.support";
         let required = self
@@ -369,6 +478,23 @@ impl<'a> Check<'a> {
         if required && spec.kind == ConnectorKind::Source && !spec.exactly_once {
             let message = format!(
                 "cannot be met: {} does not keep its positions exactly",
+                spec.class
+            );
+            self.add(Severity::Error, KEY, message);
+        }
+    }
+
+    /// No class says in its own frames where its transactions end.
+    fn boundary(&mut self, spec: &ConnectorSpec) {
+        const KEY: &str = "transaction.boundary";
+        let own = self
+            .resolved
+            .values
+            .get(KEY)
+            .is_some_and(|value| value.trim().eq_ignore_ascii_case("connector"));
+        if own && spec.kind == ConnectorKind::Source {
+            let message = format!(
+                "cannot be met: {} defines no boundaries of its own; set poll or interval",
                 spec.class
             );
             self.add(Severity::Error, KEY, message);
@@ -507,7 +633,7 @@ fn is_reference(value: &str) -> bool {
 }
 
 /// Kafka's rule for names of topics.
-fn is_topic_name(name: &str) -> bool {
+pub(crate) fn is_topic_name(name: &str) -> bool {
     (1..=249).contains(&name.len())
         && name != "."
         && name != ".."

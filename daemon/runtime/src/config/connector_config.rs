@@ -6,14 +6,18 @@ use std::time::Duration;
 
 use tidewater_plugin_api::config_def::ConfigType;
 use tidewater_plugin_api::{ConfigKey, ConfigMap, ConfigProblem, ConnectorKind, ConnectorSpec};
+use tidewater_transforms::Chain;
 
 use super::connector_file::ConnectorFile;
 use super::connector_keys;
+use super::error_settings::ErrorSettings;
 use super::nearest::suggestion;
 use super::problem::{Problem, Severity};
 use super::redactor::Redactor;
 use crate::converter::{Role, class};
+use crate::error::{Error, Result};
 use crate::record_encoder::EncoderOptions;
+use crate::restart_policy::RestartPolicy;
 use crate::sink_task::Topics;
 use crate::start_offset::OffsetReset;
 
@@ -42,8 +46,20 @@ pub struct ConnectorConfig {
     pub offset_reset: OffsetReset,
     /// Sources: how records are gathered, where they go, and what their topics are created with.
     pub encoder: EncoderOptions,
-    /// The longest pause before a retry or restart.
+    /// What is done about what fails.
+    pub errors: ErrorSettings,
+    /// The most records a second, over all tasks.
+    pub rate_limit_records: Option<u64>,
+    /// The most bytes a second, over all tasks.
+    pub rate_limit_bytes: Option<u64>,
+    /// Sources: how long a transaction waits for more records, unless it is full.
+    pub linger: Duration,
+    /// The longest pause before a retry.
     pub retry_delay_max: Duration,
+    /// When what failed is started again.
+    pub restart: RestartPolicy,
+    /// How long one call of the plugin may take.
+    pub call_timeout: Duration,
     /// The keys as written, references to secrets unresolved: what may be shown and kept, unless
     /// somebody wrote a secret out.
     pub raw: ConfigMap,
@@ -111,6 +127,16 @@ impl ConverterConfig {
 }
 
 impl ConnectorConfig {
+    /// A chain of its transforms, for one task.
+    pub fn chain(&self) -> Result<Chain> {
+        Chain::new(&self.resolved).map_err(|problems| {
+            let told = problems
+                .iter()
+                .map(|problem| self.redactor.redact(&problem.to_string()));
+            Error::State(told.collect::<Vec<_>>().join("; "))
+        })
+    }
+
     /// What a plugin found wrong with this configuration, as problems of `file`, without secrets (invariant 8).
     pub fn problems(
         &self,

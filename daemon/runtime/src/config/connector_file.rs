@@ -46,6 +46,20 @@ impl ConnectorFile {
         Self::from_entries(path, entries)
     }
 
+    /// The connector `name` whose keys come from elsewhere: from the stored configurations, or a request. `place` says
+    /// where from, instead of a file.
+    pub fn from_map(place: &str, name: &str, config: &ConfigMap) -> Self {
+        let mut config = config.clone();
+        config.insert("name".to_owned(), name.to_owned());
+        Self {
+            path: place.into(),
+            name: name.to_owned(),
+            config,
+            notes: Vec::new(),
+            places: BTreeMap::new(),
+        }
+    }
+
     fn from_entries(path: &Path, entries: Vec<Entry>) -> Result<Self, Vec<Problem>> {
         let mut file = Self {
             path: path.to_owned(),

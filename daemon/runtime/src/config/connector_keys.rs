@@ -120,11 +120,141 @@ fn of_both() -> ConfigDef {
         }
     }
     def.optional(
+        "transforms",
+        ConfigType::List,
+        "",
+        Importance::Medium,
+        "The names of the transforms that records pass, in order; each is configured under transforms.NAME.",
+    )
+    .optional(
+        "predicates",
+        ConfigType::List,
+        "",
+        Importance::Low,
+        "The names of the predicates that transforms use; each is configured under predicates.NAME.",
+    )
+    .nullable(
+        "rate.limit.records",
+        ConfigType::Long,
+        Importance::Low,
+        "The most records a second that the connector moves, over all its tasks; none is no limit.",
+    )
+    .validate(at_least(1))
+    .nullable(
+        "rate.limit.bytes",
+        ConfigType::Long,
+        Importance::Low,
+        "The most bytes a second that the connector moves, over all its tasks and as its plugin sees them; none is no limit.",
+    )
+    .validate(at_least(1))
+    .optional(
+        "errors.retry.timeout",
+        ConfigType::Long,
+        "-1",
+        Importance::Medium,
+        "How long what may succeed later is tried again in place before the task fails and is restarted, in milliseconds; \
+         -1, the default, is until it succeeds (Kafka Connect's default is 0, not at all).",
+    )
+    .validate(at_least(-1))
+    .optional(
+        "errors.tolerance",
+        ConfigType::String,
+        "none",
+        Importance::Medium,
+        "What becomes of a record that cannot be converted, transformed or written: with none it fails the task, with all \
+         it goes to the dead-letter topic, or is dropped and counted where there is none.",
+    )
+    .one_of(&["none", "all"])
+    .optional(
+        "errors.log.enable",
+        ConfigType::Boolean,
+        "false",
+        Importance::Medium,
+        "Whether each such record is logged, with its place and what is wrong with it.",
+    )
+    .optional(
+        "errors.log.include.messages",
+        ConfigType::Boolean,
+        "false",
+        Importance::Medium,
+        "Whether the log shows such records' keys and values too.",
+    )
+    .nullable(
+        "errors.deadletterqueue.topic.name",
+        ConfigType::String,
+        Importance::Medium,
+        "The topic for records that cannot be taken further, with errors.tolerance=all: a sink's as they were in their \
+         topic, a source's as JSON with schemas. It is made where it is missing.",
+    )
+    .optional(
+        "errors.deadletterqueue.context.headers.enable",
+        ConfigType::Boolean,
+        "false",
+        Importance::Medium,
+        "Whether records there carry headers that tell where they came from and what is wrong, __connect.errors.*.",
+    )
+    .nullable(
+        "errors.deadletterqueue.topic.replication.factor",
+        ConfigType::Int,
+        Importance::Low,
+        "Taken for compatibility; the embedded log keeps one copy.",
+    )
+    .optional(
         "errors.retry.delay.max.ms",
         ConfigType::Long,
         "60000",
         Importance::Medium,
         "The longest pause before something that failed is tried again, in milliseconds; pauses double from 300 ms.",
+    )
+    .validate(at_least(1))
+    .optional(
+        "restart.policy",
+        ConfigType::String,
+        "on-failure",
+        Importance::Medium,
+        "Whether a task, or a connector's start, that failed is started again by itself: on-failure, or never as in Kafka \
+         Connect.",
+    )
+    .one_of(&["never", "on-failure"])
+    .optional(
+        "restart.max.attempts",
+        ConfigType::Int,
+        "-1",
+        Importance::Medium,
+        "The most restarts within restart.window.ms; a failure after that leaves it FAILED. -1 for as many as it takes, so \
+         that no outage, however long, needs somebody's hand.",
+    )
+    .validate(at_least(-1))
+    .optional(
+        "restart.window.ms",
+        ConfigType::Long,
+        "3600000",
+        Importance::Low,
+        "The time in which restart.max.attempts are counted, in milliseconds.",
+    )
+    .validate(at_least(1))
+    .optional(
+        "restart.delay.initial.ms",
+        ConfigType::Long,
+        "300",
+        Importance::Low,
+        "The pause before the first restart, in milliseconds; it doubles with each, until a task has run for 30 s.",
+    )
+    .validate(at_least(1))
+    .nullable(
+        "restart.delay.max.ms",
+        ConfigType::Long,
+        Importance::Low,
+        "The longest pause before a restart, in milliseconds; errors.retry.delay.max.ms where it is left out.",
+    )
+    .validate(at_least(1))
+    .optional(
+        "task.call.timeout.ms",
+        ConfigType::Long,
+        "300000",
+        Importance::Medium,
+        "How long one call of the plugin may take, in milliseconds; a task whose plugin does not answer in time is given up \
+         and replaced. A source may wait for new data for as long as it likes, as long as its thread is not blocked.",
     )
     .validate(at_least(1))
 }
@@ -199,6 +329,31 @@ fn of_source(def: ConfigDef) -> ConfigDef {
         "With `required`, a class that cannot keep its positions exactly is refused.",
     )
     .one_of(&["requested", "required"])
+    .optional(
+        "transaction.boundary",
+        ConfigType::String,
+        "poll",
+        Importance::Medium,
+        "When a transaction ends: poll, as soon as the log takes it, with one poll of the plugin or more; interval, after \
+         transaction.boundary.interval.ms, or once it is full (4 MiB).",
+    )
+    .one_of(&["poll", "interval", "connector"])
+    .nullable(
+        "transaction.boundary.interval.ms",
+        ConfigType::Long,
+        Importance::Low,
+        "With transaction.boundary=interval: how long a transaction gathers records, in milliseconds; the worker's \
+         offset.flush.interval.ms where it is left out.",
+    )
+    .validate(at_least(1))
+    .optional(
+        "producer.override.linger.ms",
+        ConfigType::Long,
+        "0",
+        Importance::Low,
+        "How long a transaction waits for more records before it is committed, unless it is full, in milliseconds.",
+    )
+    .validate(at_least(0))
 }
 
 fn of_sink(def: ConfigDef) -> ConfigDef {
@@ -234,18 +389,7 @@ fn of_sink(def: ConfigDef) -> ConfigDef {
 
 /// Keys of Kafka Connect that this version does not have, and the values that ask for nothing. A key that ends in a dot
 /// stands for all that begin with it. A configuration that uses one is refused: what it asks for would not happen.
-const ABSENT: [(&str, &[&str]); 16] = [
-    ("transforms", &[""]),
-    ("transforms.", &[]),
-    ("predicates", &[""]),
-    ("predicates.", &[]),
-    ("errors.tolerance", &["none"]),
-    ("errors.log.enable", &["false"]),
-    ("errors.log.include.messages", &["false"]),
-    ("errors.deadletterqueue.topic.name", &[""]),
-    ("errors.deadletterqueue.", &[]),
-    ("transaction.boundary", &["poll"]),
-    ("transaction.boundary.interval.ms", &[]),
+const ABSENT: [(&str, &[&str]); 5] = [
     ("offsets.storage.topic", &[]),
     ("producer.override.", &[]),
     ("consumer.override.", &[]),
@@ -253,14 +397,12 @@ const ABSENT: [(&str, &[&str]); 16] = [
     ("tasks.max.enforce", &["true"]),
 ];
 
-const RETRY_TIMEOUT: &str = "errors.retry.timeout";
-
 /// How a key of Kafka Connect stands that this version does not have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Absent {
     /// The value asks for nothing that would not happen.
     Harmless,
-    /// What it asks for is done in another way, whatever its value.
+    /// It is passed over, for this reason.
     NoEffect(&'static str),
     /// It asks for what is not there.
     Refused,
@@ -269,13 +411,8 @@ pub enum Absent {
 /// Whether `key` is one of Kafka Connect's that this version does not have, and whether `value` needs it.
 pub fn absent(key: &str, value: &str) -> Option<Absent> {
     // Its reasons to reload, a provider that announces new secrets, do not arise here.
-    if key == "config.action.reload" || (key == RETRY_TIMEOUT && value.trim() == "-1") {
+    if key == "config.action.reload" {
         return Some(Absent::Harmless);
-    }
-    if key == RETRY_TIMEOUT {
-        return Some(Absent::NoEffect(
-            "has no effect: what may succeed later is tried again until it does, as with -1",
-        ));
     }
     let (_, harmless) = ABSENT
         .iter()
@@ -291,15 +428,8 @@ pub fn absent(key: &str, value: &str) -> Option<Absent> {
     })
 }
 
-/// What to do instead of using `key`, which is [`Absent::Refused`].
-pub fn instead_of(key: &str) -> &'static str {
-    match key {
-        "errors.tolerance" => {
-            "is not available in this version: a record that cannot be processed stops the task; remove it or set none"
-        }
-        _ => "is not available in this version; remove it",
-    }
-}
+/// What to do instead of using a key that is [`Absent::Refused`].
+pub const INSTEAD: &str = "is not available in this version; remove it";
 
 /// The names of Kafka Connect's keys that this version does not have, for finding what was mistyped.
 pub fn absent_names() -> impl Iterator<Item = &'static str> {
@@ -307,7 +437,7 @@ pub fn absent_names() -> impl Iterator<Item = &'static str> {
         .iter()
         .map(|(name, _)| *name)
         .filter(|name| !name.ends_with('.'))
-        .chain(["config.action.reload", RETRY_TIMEOUT])
+        .chain(["config.action.reload"])
 }
 
 #[cfg(test)]
@@ -338,11 +468,9 @@ mod tests {
 
     #[test]
     fn what_is_absent_is_refused_unless_it_asks_for_nothing() {
-        assert_eq!(absent("transforms", " "), Some(Absent::Harmless));
-        assert_eq!(absent("transforms", "route"), Some(Absent::Refused));
-        assert_eq!(absent("transforms.route.type", "x"), Some(Absent::Refused));
-        assert_eq!(absent("errors.tolerance", "NONE"), Some(Absent::Harmless));
-        assert_eq!(absent("errors.tolerance", "all"), Some(Absent::Refused));
+        assert_eq!(absent("tasks.max.enforce", " TRUE"), Some(Absent::Harmless));
+        assert_eq!(absent("tasks.max.enforce", "false"), Some(Absent::Refused));
+        assert_eq!(absent("admin.override.retries", "x"), Some(Absent::Refused));
         assert_eq!(absent("tasks.max", "1"), None);
         assert_eq!(absent("transformsx", ""), None);
     }

@@ -8,6 +8,7 @@
 //!   gave out of messages (invariant 8);
 //! - [`connector_keys`]: the keys of every connector, whatever its class;
 //! - [`connector_check`]: the check of a whole file; [`connector_config`]: its typed result;
+//! - [`error_settings`]: what is done about what fails;
 //! - [`worker_config`]: the settings of the worker;
 //! - [`topic_creation`], [`overrides`]: the keys of a connector that come in families;
 //! - [`problem`], [`nearest`]: what is wrong, where, and which name was probably meant.
@@ -17,6 +18,7 @@ pub mod connector_config;
 pub mod connector_file;
 pub mod connector_keys;
 pub mod document;
+pub mod error_settings;
 pub mod nearest;
 pub mod overrides;
 pub mod problem;
@@ -25,9 +27,11 @@ pub mod redactor;
 pub mod topic_creation;
 pub mod worker_config;
 
+pub(crate) use connector_check::is_topic_name;
 pub use connector_check::{Checked, Checker};
 pub use connector_config::{ConnectorConfig, ConverterConfig};
 pub use connector_file::{ConnectorFile, Found};
+pub use error_settings::ErrorSettings;
 pub use problem::{Problem, Severity};
 pub use provider::Providers;
 pub use redactor::Redactor;

@@ -20,7 +20,6 @@ const IN_PROCESS: &str = "has no effect: the log is in this process, and there i
 const NO_CLUSTER: &str =
     "cannot be met: the log is in this process, and there is no Kafka cluster to connect to; remove it";
 const CONVERTERS: &str = "is not for a connector: converters do this; see key.converter and value.converter";
-const AT_ONCE: &str = "has no effect: what is polled while a transaction commits goes into the next, so batches grow by themselves";
 
 const PRODUCER: [(&str, Fate); 22] = [
     (
@@ -41,7 +40,6 @@ const PRODUCER: [(&str, Fate); 22] = [
         "transactional.id",
         Refused("is given by the runtime, one to each task; remove it"),
     ),
-    ("linger.ms", NoEffect(AT_ONCE)),
     ("partitioner.adaptive.partitioning.enable", NoEffect(IN_PROCESS)),
     ("partitioner.availability.timeout.ms", NoEffect(IN_PROCESS)),
     ("buffer.memory", NoEffect(IN_PROCESS)),
@@ -60,6 +58,7 @@ const PRODUCER: [(&str, Fate); 22] = [
         "interceptor.classes",
         Refused("is not available: Java classes cannot be loaded; remove it"),
     ),
+    ("linger.ms", NoEffect("")),
     ("compression.type", NoEffect("")),
     ("batch.size", NoEffect("")),
     ("partitioner.class", NoEffect("")),
@@ -171,7 +170,7 @@ mod tests {
 
     #[test]
     fn every_setting_is_met_harmless_passed_over_or_refused_with_the_reason() {
-        let no_effect = |why: &str| matches!(why, IN_PROCESS | AT_ONCE);
+        let no_effect = |why: &str| why == IN_PROCESS;
         for (key, value, harmless, refused) in [
             ("producer.override.acks", "all", true, ""),
             ("producer.override.acks", "1", false, "must be all"),
@@ -182,7 +181,6 @@ mod tests {
                 false,
                 "must be true",
             ),
-            ("producer.override.linger.ms", "5", false, ""),
             ("producer.override.retries", "5", false, ""),
             (
                 "producer.override.transactional.id",

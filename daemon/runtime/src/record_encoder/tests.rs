@@ -18,15 +18,18 @@ struct Bench {
 
 type Row = (Option<String>, Option<String>, Vec<(String, Option<String>)>);
 
+fn converters() -> Converters {
+    Converters {
+        key: Box::new(StringConverter),
+        value: Box::new(JsonConverter::new(false)),
+        header: Box::new(SimpleHeaderConverter),
+    }
+}
+
 impl Bench {
     fn new(partitions: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let log = tidewater_broker::Broker::open(BrokerOptions::new(folder.path())).unwrap();
-        let converters = Converters {
-            key: Box::new(StringConverter),
-            value: Box::new(JsonConverter::new(false)),
-            header: Box::new(SimpleHeaderConverter),
-        };
         let options = EncoderOptions {
             compression: Compression::None,
             batch_bytes: BATCH_BYTES,
@@ -35,7 +38,7 @@ impl Bench {
         };
         Self {
             broker: EmbeddedBroker::new(log.clone()),
-            encoder: RecordEncoder::new(converters, options),
+            encoder: RecordEncoder::new(converters(), options),
             log,
             _folder: folder,
         }
@@ -312,4 +315,33 @@ async fn batches_close_at_their_size() {
     let finished = bench.encoder.finish(batches);
     let counts: Vec<usize> = finished.iter().map(|batch| batch.records.len()).collect();
     assert_eq!(counts, [4, 4, 2]);
+}
+
+#[tokio::test]
+async fn partitions_that_are_added_are_used_and_topics_that_were_deleted_are_made_anew() {
+    let mut bench = Bench::new(1);
+    bench.encoder = RecordEncoder::new(
+        converters(),
+        EncoderOptions {
+            partitioning: Partitioning::RoundRobin,
+            ..bench.encoder.options.clone()
+        },
+    );
+    let record = transforms::Record::new("t", Datum::null());
+    let mut partitions = Vec::new();
+    for step in ["made", "grown", "deleted"] {
+        match step {
+            "grown" => drop(bench.broker.add_partitions("t", 3).await.unwrap()),
+            "deleted" => bench.broker.delete_topic("t").await.unwrap(),
+            _ => {}
+        }
+        let mut batches = Batches::default();
+        for _ in 0..3 {
+            bench.encoder.prepare(&record, &bench.broker).await.unwrap();
+            bench.encoder.push(&record, &mut batches).unwrap();
+        }
+        partitions.push(bench.encoder.finish(batches).len());
+    }
+    assert_eq!(partitions, [1, 3, 1]);
+    assert_eq!(bench.log.topic("t").unwrap().partitions, 1);
 }

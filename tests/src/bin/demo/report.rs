@@ -115,6 +115,7 @@ impl fmt::Display for Report {
                 "written",
                 "filtered",
                 "dead-lettered",
+                "dropped",
                 "in flight",
             ]);
             for ((connector, task), ledger) in &self.ledgers {
@@ -123,9 +124,10 @@ impl fmt::Display for Report {
                     written,
                     filtered,
                     dead_lettered,
+                    dropped,
                     in_flight,
                 } = *ledger;
-                let counts = [read, written, filtered, dead_lettered, in_flight].map(count);
+                let counts = [read, written, filtered, dead_lettered, dropped, in_flight].map(count);
                 books.add_row(std::iter::once(format!("{connector}-{task}")).chain(counts));
             }
             writeln!(f, "{books}\n")?;

@@ -170,7 +170,8 @@ fn a_sink_reads_named_topics_or_those_that_match_whole() {
 fn every_fault_of_a_file_at_once_in_the_order_of_its_lines() {
     let errors = errors(
         "connector.class=postgres-source\ndatabase.port=fivethousand\nslot.nmae=x\ntasks.max=0\n\
-         database.password=hunter2\nvalue.converter=avro\ntopics=a\ntransforms=route\n",
+         database.password=hunter2\nvalue.converter=avro\ntopics=a\ntransforms=route\n\
+         transforms.route.type=RegexRoutr\ntransforms.rout.regex=a\ntasks.max.enforce=false\n",
     );
     let says = [
         (2, "database.port = \"fivethousand\": must be a 32-bit integer"),
@@ -184,7 +185,12 @@ fn every_fault_of_a_file_at_once_in_the_order_of_its_lines() {
             "value.converter = \"avro\": must be a converter of this version: json, string, bytes",
         ),
         (7, "topics: is for sinks, and postgres-source is a source"),
-        (8, "transforms: is not available in this version"),
+        (9, "transforms.route.type = \"RegexRoutr\": "),
+        (
+            10,
+            "transforms.rout.regex: belongs to rout, which is not in transforms; did you mean route?",
+        ),
+        (11, "tasks.max.enforce: is not available in this version"),
     ];
     assert_eq!(errors.len(), says.len() + 1, "{errors:#?}");
     for ((line, says), error) in says.iter().zip(&errors) {
@@ -194,9 +200,9 @@ fn every_fault_of_a_file_at_once_in_the_order_of_its_lines() {
         );
     }
     assert!(
-        errors[6].contains("database.hostname: is missing"),
+        errors[8].contains("database.hostname: is missing"),
         "{}",
-        errors[6]
+        errors[8]
     );
 }
 
@@ -304,17 +310,111 @@ fn two_spellings_of_one_key_are_refused() {
 }
 
 #[test]
-fn what_is_done_in_another_way_is_said() {
-    let checked = check(&source("errors.retry.timeout=0\n"));
+fn a_chain_is_built_of_what_was_checked() {
+    let text = "transforms=route\ntransforms.route.type=RegexRouter\ntransforms.route.regex=a\n\
+                transforms.route.replacement=b\n";
+    let config = check(&source(text)).config.expect("valid");
+    assert!(!config.chain().expect("a chain").is_empty());
+    assert!(
+        check(&source(""))
+            .config
+            .expect("valid")
+            .chain()
+            .expect("none")
+            .is_empty()
+    );
+    // Every fault of a chain at once, and where it is.
+    let faults = errors(&source(
+        "transforms=route,mask\ntransforms.route.type=RegexRouter\ntransforms.route.regxe=a\ntransforms.mask.predicate=no\n",
+    ));
+    for says in [
+        "transforms.route.regxe: is no key of RegexRouter; did you mean regex?",
+        "transforms.route.regex: is missing",
+        "transforms.mask.type: is missing",
+    ] {
+        assert!(
+            faults.iter().any(|fault| fault.contains(says)),
+            "{says}: {faults:#?}"
+        );
+    }
+}
+
+#[test]
+fn what_is_done_about_failing_records() {
+    let settings = |text: &str| check(&source(text)).config.expect("valid").errors;
+    assert_eq!(
+        settings(""),
+        ErrorSettings::default(),
+        "retried for ever, nothing tolerated"
+    );
+    assert_eq!(
+        settings("errors.retry.timeout=0\n").retry_timeout,
+        Some(Duration::ZERO)
+    );
+    assert_eq!(settings("errors.retry.timeout=-1\n").retry_timeout, None);
+    let all = settings(
+        "errors.tolerance=all\nerrors.log.enable=true\nerrors.log.include.messages=true\n\
+         errors.deadletterqueue.topic.name=dead\nerrors.deadletterqueue.context.headers.enable=true\n\
+         errors.deadletterqueue.topic.replication.factor=3\n",
+    );
+    assert!(all.tolerate && all.log && all.log_contents);
+    let topic = all.dead_letter_topic.expect("a topic");
+    assert_eq!((&*topic.name, topic.context_headers), ("dead", true));
+}
+
+#[test]
+fn dead_letters_need_a_topic_of_their_own() {
+    const KEY: &str = "errors.deadletterqueue.topic.name";
+    let all = |rest: &str| sink(&format!("errors.tolerance=all\n{rest}\n"));
+    for (text, says) in [
+        (all(&format!("topics=a,dead\n{KEY}=dead")), "would then never end"),
+        (
+            all(&format!("topics.regex=dead.*\n{KEY}=dead-orders")),
+            "would then never end",
+        ),
+        (
+            all(&format!("topics=a\n{KEY}=connect-offsets")),
+            "worker's own state",
+        ),
+        (all(&format!("topics=a\n{KEY}=a b")), "no topic can have"),
+    ] {
+        one_error(&text, 5, says);
+    }
+    let checked = check(&sink(&format!("topics=a\n{KEY}=dead\n")));
     assert!(checked.config.is_some());
     assert!(
         checked.problems[0]
             .to_string()
-            .contains("tried again until it does"),
-        "{:?}",
-        checked.problems
+            .contains("no effect without errors.tolerance=all")
     );
-    assert_eq!(check(&source("errors.retry.timeout=-1\n")).problems, []);
+    assert_eq!(check(&all(&format!("topics=a\n{KEY}=dead"))).problems, []);
+}
+
+#[test]
+fn when_a_transaction_ends() {
+    let linger = |text: &str| check(&source(text)).config.expect("valid").linger;
+    assert_eq!(linger(""), Duration::ZERO);
+    assert_eq!(
+        linger("producer.override.linger.ms=20\n"),
+        Duration::from_millis(20)
+    );
+    assert_eq!(
+        linger("transaction.boundary=interval\ntransaction.boundary.interval.ms=250\n"),
+        Duration::from_millis(250)
+    );
+    assert_eq!(
+        linger("transaction.boundary=interval\n"),
+        WorkerConfig::default().offset_flush_interval
+    );
+    one_error(
+        &source("transaction.boundary=connector\n"),
+        4,
+        "defines no boundaries of its own",
+    );
+}
+
+#[test]
+fn what_is_done_in_another_way_is_said() {
     let checked = check(&source("topic.creation.default.replication.factor=3\n"));
     assert!(checked.config.is_some());
     assert!(
@@ -457,7 +557,7 @@ fn overrides_of_clients_are_met_passed_over_or_refused() {
         .problems,
         []
     );
-    let checked = check(&source("producer.override.linger.ms=5\n"));
+    let checked = check(&source("producer.override.retries=5\n"));
     assert!(checked.config.is_some() && checked.problems[0].to_string().contains("has no effect"));
     one_error(&source("producer.override.acks=1\n"), 4, "must be all");
     one_error(
