@@ -192,10 +192,12 @@ async fn a_record_that_is_refused_is_named() {
         let place = format!("topic people, partition 0, offset {}", offset + 3);
         says(
             &error,
-            ErrorKind::Fatal,
+            ErrorKind::Refused,
             &[&place, "table \"people\"", "key: id=77"],
         );
-        says(&error, ErrorKind::Fatal, &parts);
+        says(&error, ErrorKind::Refused, &parts);
+        let indices: Vec<_> = error.records.iter().map(|record| record.index).collect();
+        assert_eq!(indices, [3]);
         assert!(
             rows(&postgres, &database, "SELECT * FROM people")
                 .await
@@ -220,8 +222,57 @@ async fn a_record_that_is_refused_is_named() {
         .put(&[nullable.write("c", vec![int(77), text("x"), Value::Null])])
         .await
         .unwrap_err();
-    says(&error, ErrorKind::Fatal, &["23502", "column: age", "key: id=77"]);
+    says(
+        &error,
+        ErrorKind::Refused,
+        &["23502", "column: age", "key: id=77"],
+    );
     sink.put(&[fine(1)]).await.unwrap();
+}
+
+#[tokio::test]
+async fn all_that_are_refused_are_named_at_once_and_the_rest_can_be_put() {
+    let postgres = Postgres::shared();
+    let database = postgres.database().await;
+    postgres
+        .execute(
+            &database,
+            "CREATE TABLE people (id int PRIMARY KEY, name text, age int CHECK (age < 100))",
+        )
+        .await;
+    let mut sink = Sink::start(&postgres, &database, &UPSERT, &["people"]).await;
+    let mut messages: Vec<_> = (0..20).map(|id| person(id, "fine", "7")).collect();
+    messages[4] = person(4, "x", "forty");
+    messages[11] = person(11, "x", "200");
+    messages[19] = people().write("x", vec![int(19), text("fine"), text("7")]);
+    let numbered = sink.number(&messages);
+    let error = sink.task.put(&sink_support::frame(&numbered)).await.unwrap_err();
+    let refused: Vec<_> = error.records.iter().map(|record| record.index).collect();
+    assert_eq!((error.kind, refused), (ErrorKind::Refused, vec![4, 11, 19]));
+    for (record, says) in error
+        .records
+        .iter()
+        .zip(["22P02", "people_age_check", "the event's op is"])
+    {
+        let place = format!("partition 0, offset {}", record.index);
+        assert!(
+            record.message.contains(says) && record.message.contains(&place),
+            "{}",
+            record.message
+        );
+    }
+    let count = "SELECT count(*) FROM people";
+    assert_eq!(rows(&postgres, &database, count).await, ["0"], "all or nothing");
+
+    let rest: Vec<_> = numbered
+        .into_iter()
+        .filter(|(offset, _)| ![4, 11, 19].contains(offset))
+        .collect();
+    assert!(sink.task.put(&sink_support::frame(&rest)).await.unwrap().durable);
+    assert_eq!(rows(&postgres, &database, count).await, ["17"]);
+    // The offsets passed what was left out, and stop at the last that was written.
+    let next = "SELECT max(next_offset) FROM tidewater_offsets";
+    assert_eq!(rows(&postgres, &database, next).await, ["19"]);
 }
 
 #[tokio::test]
@@ -256,7 +307,10 @@ async fn records_that_cannot_be_rows() {
         let error = sink.put(&[message]).await.unwrap_err();
         assert!(error.message.contains(part), "{part}: {error}");
         assert!(
-            matches!(error.kind, ErrorKind::Fatal | ErrorKind::Config),
+            matches!(
+                error.kind,
+                ErrorKind::Fatal | ErrorKind::Config | ErrorKind::Refused
+            ),
             "{error}"
         );
     }
@@ -414,7 +468,7 @@ async fn the_host_s_mistakes_are_told() {
     let error = sink.task.put(&no_schema).await.unwrap_err();
     says(
         &error,
-        ErrorKind::Fatal,
+        ErrorKind::Refused,
         &["the value has no schema", "schemas.enable"],
     );
 }

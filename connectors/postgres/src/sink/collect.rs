@@ -186,7 +186,7 @@ pub fn place(record: &Record<'_>) -> Place {
 }
 
 fn refused(record: &Record<'_>, why: impl Into<TextError>) -> SinkError {
-    SinkError::Record {
+    SinkError::Unwritable {
         place: place(record),
         reason: why.into().0,
     }

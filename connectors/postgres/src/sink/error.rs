@@ -3,7 +3,7 @@
 use std::fmt::{self, Write as _};
 
 use sqlx::postgres::PgDatabaseError;
-use tidewater_plugin_api::{Error, ErrorKind};
+use tidewater_plugin_api::{Error, ErrorKind, RecordFailure};
 
 use super::text::TextError;
 
@@ -39,7 +39,15 @@ pub enum SinkError {
         /// What went wrong.
         source: sqlx::Error,
     },
-    /// A record cannot be written.
+    /// A record cannot be written, by what it holds.
+    #[error("{place} cannot be written: {reason}")]
+    Unwritable {
+        /// The record.
+        place: Place,
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// A record cannot be written to the table as that is.
     #[error("{place} cannot be written: {reason}")]
     Record {
         /// The record.
@@ -47,6 +55,9 @@ pub enum SinkError {
         /// Why, and what to do.
         reason: String,
     },
+    /// Records that no attempt will write, with their places in the frame; nothing of the frame was written.
+    #[error("{}", refusals(.0))]
+    Refused(Vec<(usize, String)>),
     /// Nothing came back.
     #[error(
         "writing a batch took more than {0} ms (write.timeout.ms); the batch is repeated on another connection. Look for \
@@ -126,7 +137,7 @@ impl SinkError {
             },
             SinkError::Changed(_) => Class::Stale,
             SinkError::Silent(_) => Class::Lost,
-            SinkError::Value { .. } => Class::Data,
+            SinkError::Value { .. } | SinkError::Unwritable { .. } => Class::Data,
             _ => Class::Final,
         }
     }
@@ -140,11 +151,28 @@ impl SinkError {
             (SinkError::Database { source, .. }, _) if is_config(source) => ErrorKind::Config,
             _ => ErrorKind::Fatal,
         };
+        if let SinkError::Refused(records) = &self {
+            let message = format!("postgres-sink at {server}: {self}");
+            let failure = |(index, message): &(usize, String)| RecordFailure {
+                index: *index as u32,
+                message: message.clone(),
+            };
+            return Error::refused(message, records.iter().map(failure).collect());
+        }
         let advice = match &self {
             SinkError::Database { source, .. } => advice(source),
             _ => "",
         };
         Error::new(kind, format!("postgres-sink at {server}: {self}{advice}"))
+    }
+}
+
+/// The first record that is refused, and how many more.
+fn refusals(records: &[(usize, String)]) -> String {
+    match records {
+        [] => "nothing is refused".to_owned(),
+        [(_, first)] => first.clone(),
+        [(_, first), more @ ..] => format!("{first} (and {} more records of the batch)", more.len()),
     }
 }
 

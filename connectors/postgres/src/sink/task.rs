@@ -12,6 +12,7 @@ use tidewater_plugin_api::{
     TopicPartitionOffset, async_trait,
 };
 
+use super::batch::Batch;
 use super::blame;
 use super::collect::{Collector, place};
 use super::config::Settings;
@@ -71,8 +72,10 @@ struct Progress {
 enum Way {
     /// The last state of each key, many rows a statement.
     Sets,
-    /// One record after the other: where constraints do not allow the former, and to find a record that is refused.
+    /// One record after the other: where constraints do not allow the former.
     OneByOne,
+    /// The same with a savepoint before each, to find the records that are refused.
+    Apart,
 }
 
 #[async_trait]
@@ -239,11 +242,14 @@ impl Running {
             match error.class() {
                 // The session is dropped, and with it whatever it had open.
                 Class::Lost => return Err(error),
-                Class::Data if way == Way::Sets => {
+                Class::Data if way != Way::Apart => {
                     session.rollback().await?;
                     tracing::debug!(%error, "writing the batch one record after the other");
+                    way = match way {
+                        Way::Sets => Way::OneByOne,
+                        Way::OneByOne | Way::Apart => Way::Apart,
+                    };
                     self.counters.one_by_one += 1;
-                    way = Way::OneByOne;
                 }
                 Class::Stale if !looked_again => {
                     tracing::info!(%error, "looking at the target's tables anew");
@@ -334,7 +340,7 @@ impl Running {
         self.begin(session, progress).await?;
         let changes = match &prepared {
             Some((batch, steps)) => write::carry_out(session, &settings, batch, steps).await?,
-            None => one_by_one(session, &mut collector, frame, &settings, progress).await?,
+            None => one_by_one(session, &mut collector, frame, &settings, progress, way).await?,
         };
         sqlx::raw_sql("COMMIT")
             .execute(&mut session.connection)
@@ -374,43 +380,111 @@ impl Running {
     }
 }
 
-/// Writes the new records of `frame` in their own order.
+/// Writes the new records of `frame` in their own order. Apart, each has a savepoint, so that all that are refused are found
+/// at once; nothing stays written then, since the offsets must not pass them before they are put aside (invariant 4).
 async fn one_by_one(
     session: &mut Session,
     collector: &mut Collector<'_>,
     frame: &Frame,
     settings: &Settings,
     progress: &Progress,
+    way: Way,
 ) -> Result<Changes, SinkError> {
+    let apart = way == Way::Apart;
     let mut changes = Changes::default();
+    let mut refused = Vec::new();
     for index in (0..frame.len()).filter(|&index| progress.fresh[index]) {
-        let batch = collector.collect(session, index..index + 1, |_| true).await?;
-        let record = frame.record(index);
-        let steps = Steps::of(
-            &batch,
-            &mut session.catalog,
-            settings.insert_mode,
-            &settings.placeholder,
-        )
-        .map_err(|error| SinkError::Record {
-            place: place(&record),
-            reason: error.to_string(),
-        })?;
-        match write::carry_out(session, settings, &batch, &steps).await {
+        if apart {
+            savepoint(session, "SAVEPOINT record").await?;
+        }
+        match write_one(session, collector, frame, settings, index).await {
             Ok(done) => {
+                if apart {
+                    savepoint(session, "RELEASE SAVEPOINT record").await?;
+                }
                 changes.written += done.written;
                 changes.deleted += done.deleted;
                 changes.truncated += done.truncated;
             }
-            Err(error) if error.class() == Class::Data => {
-                session.rollback().await?;
-                return Err(SinkError::Record {
-                    place: place(&record),
-                    reason: blame::reason(session, &batch, &steps, &error).await,
-                });
+            Err(error) if apart && error.class() == Class::Data => {
+                savepoint(session, "ROLLBACK TO SAVEPOINT record").await?;
+                refused.push((index, error));
             }
             Err(error) => return Err(error),
         }
     }
-    Ok(changes)
+    if refused.is_empty() {
+        return Ok(changes);
+    }
+    session.rollback().await?;
+    let mut told = Vec::with_capacity(refused.len());
+    for (index, error) in refused {
+        told.push((
+            index,
+            blamed(session, collector, frame, settings, index, error).await,
+        ));
+    }
+    Err(SinkError::Refused(told))
+}
+
+async fn savepoint(session: &mut Session, statement: &'static str) -> Result<(), SinkError> {
+    let done = sqlx::raw_sql(statement).execute(&mut session.connection).await;
+    done.map(drop)
+        .map_err(SinkError::database("writing one record after the other"))
+}
+
+/// Writes one record.
+async fn write_one(
+    session: &mut Session,
+    collector: &mut Collector<'_>,
+    frame: &Frame,
+    settings: &Settings,
+    index: usize,
+) -> Result<Changes, SinkError> {
+    let batch = collector.collect(session, index..index + 1, |_| true).await?;
+    let steps = steps(session, frame, settings, index, &batch)?;
+    write::carry_out(session, settings, &batch, &steps).await
+}
+
+fn steps<'a>(
+    session: &mut Session,
+    frame: &Frame,
+    settings: &Settings,
+    index: usize,
+    batch: &Batch<'a>,
+) -> Result<Steps<'a>, SinkError> {
+    Steps::of(
+        batch,
+        &mut session.catalog,
+        settings.insert_mode,
+        &settings.placeholder,
+    )
+    .map_err(|error| SinkError::Unwritable {
+        place: place(&frame.record(index)),
+        reason: error.to_string(),
+    })
+}
+
+/// Why a record is refused: its place, its key and the column, where that can be found out. The transaction has been rolled
+/// back.
+async fn blamed(
+    session: &mut Session,
+    collector: &mut Collector<'_>,
+    frame: &Frame,
+    settings: &Settings,
+    index: usize,
+    error: SinkError,
+) -> String {
+    if matches!(error, SinkError::Unwritable { .. }) {
+        return error.to_string();
+    }
+    let place = place(&frame.record(index));
+    let reason = match collector.collect(session, index..index + 1, |_| true).await {
+        Ok(batch) => match steps(session, frame, settings, index, &batch) {
+            Ok(steps) => blame::reason(session, &batch, &steps, &error).await,
+            Err(_) => error.to_string(),
+        },
+        Err(_) => error.to_string(),
+    };
+    SinkError::Unwritable { place, reason }.to_string()
 }
