@@ -17,7 +17,7 @@ use crate::settings::Settings;
 
 /// Runs the command.
 pub async fn plugins(args: PluginsArgs) -> Result {
-    let settings = Settings::read(&args.worker, None).map_err(|problems| {
+    let settings = Settings::read(&args.worker, &[]).map_err(|problems| {
         output::say_problems(&problems);
         Failure::input_reported()
     })?;

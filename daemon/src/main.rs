@@ -6,17 +6,23 @@
 //! - [`settings`]: defaults < `tidewater.toml` < environment < flags; [`logging`]: to stderr, as text or JSON;
 //! - [`plugins`]: finds and loads plugins;
 //! - [`run`], [`validate`], [`catalog`]: the commands `run`, `validate` and `plugins`;
+//! - [`client`]: calls to a running daemon, for [`connectors`], [`topics`] and [`records`]; [`auth`]: hashes of secrets;
 //! - [`output`]: tables and lists for people, JSON for programs.
 
+mod auth;
 mod catalog;
 mod cli;
+mod client;
+mod connectors;
 mod exit;
 mod logging;
 mod output;
 mod plugins;
+mod records;
 mod run;
 mod settings;
 mod signals;
+mod topics;
 mod validate;
 
 use std::process::ExitCode;
@@ -37,6 +43,12 @@ fn main() -> ExitCode {
             Command::Run(args) => run::run(args).await,
             Command::Validate(args) => validate::validate(args).await,
             Command::Plugins(args) => catalog::plugins(args).await,
+            Command::Connectors(args) => connectors::connectors(args).await,
+            Command::Topics(args) => topics::topics(args).await,
+            Command::Groups(args) => topics::groups(args).await,
+            Command::Consume(args) => records::consume(args).await,
+            Command::Produce(args) => records::produce(args).await,
+            Command::Auth(args) => auth::auth(args),
         }
     });
     // What still hangs, such as an abandoned task of a plugin, must not hold up the end.

@@ -2,8 +2,12 @@
 
 use std::io::Write as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use tidewater_rest::api::{Api, app};
+use tidewater_rest::catalog::Catalog;
+use tidewater_rest::listener::{Address, ListenError, Listener, ListenerConfig};
 use tidewater_runtime::config::worker_config::LogFormat;
 use tidewater_runtime::config::{
     Checked, Checker, ConnectorConfig, ConnectorFile, Found, Problem, Providers, Severity, WorkerConfig,
@@ -32,18 +36,20 @@ struct Ready {
 
 /// Runs the command.
 pub async fn run(args: RunArgs) -> Result {
-    let settings = Settings::read(&args.worker, args.data_dir.as_deref()).map_err(|problems| {
+    let settings = Settings::read(&args.worker, &args.settings()).map_err(|problems| {
         output::say_problems(&problems);
         Failure::input_reported()
     })?;
     let worker_config = &settings.worker;
-    logging::start(&worker_config.log_level, worker_config.log_format);
+    let log_levels = logging::start(&worker_config.log_level, worker_config.log_format);
     let mut signals = Signals::take()?;
     log_problems(&settings.warnings);
     if let Some(file) = &settings.file {
         tracing::info!("settings are read from {}", file.display());
     }
 
+    // Taken first: an address that cannot be had is told before anything runs.
+    let listener = listener(worker_config)?;
     let copies = worker_config.data_dir.join("plugins");
     std::fs::create_dir_all(&copies).map_err(|error| {
         let dir = worker_config.data_dir.display();
@@ -64,7 +70,8 @@ pub async fn run(args: RunArgs) -> Result {
             return Ok(());
         }
     };
-    announce(worker_config, &ready);
+    let worker = Arc::new(worker);
+    announce(worker_config, &ready, &listener.addresses());
     for Ready { config, .. } in ready {
         let name = config.name.clone();
         if let Err(error) = worker.run_from_file(config).await {
@@ -72,21 +79,57 @@ pub async fn run(args: RunArgs) -> Result {
         }
     }
     restore(&worker, worker_config, &plugins).await;
-    let connectors = worker.connectors().len();
+    let api = Api {
+        worker: worker.clone(),
+        catalog: Arc::new(Catalog {
+            registry: plugins.registry.clone(),
+            worker: worker_config.clone(),
+            providers: Providers::system(),
+        }),
+        log_levels,
+    };
+    let serving = listener
+        .serve(app(api))
+        .map_err(|error| Failure::environment(format!("cannot serve the REST API: {error}")))?;
 
     let name = signals.next().await;
     tracing::info!(
         "{name}: stopping {}; another signal, a second or more from now, ends at once",
-        count(connectors, "connector")
+        count(worker.connectors().len(), "connector")
     );
+    let end = async {
+        // Calls end first: what they ask for would not be done any more.
+        serving.stop().await;
+        worker.shutdown().await
+    };
     tokio::select! {
-        _ = worker.shutdown() => tracing::info!("stopped"),
+        _ = end => tracing::info!("stopped"),
         name = signals.next_after(SAME_REQUEST) => {
             // What was acknowledged is on disk already (invariant 1); what was not will be read again.
             return Err(Failure::runtime(format!("{name} again: ended before all was stopped; nothing acknowledged is lost")));
         }
     }
     Ok(())
+}
+
+/// Takes the addresses of the REST API.
+fn listener(worker: &WorkerConfig) -> Result<Listener> {
+    let mut addresses = Vec::new();
+    for address in &worker.listeners {
+        let parsed = address.parse::<Address>();
+        addresses.push(parsed.map_err(|fault| Failure::input(format!("listeners: {fault}")))?);
+    }
+    let config = ListenerConfig {
+        addresses,
+        certificate: worker.tls_certificate.clone(),
+        key: worker.tls_key.clone(),
+        users: worker.users_file.clone(),
+        allow_anonymous: worker.allow_anonymous,
+    };
+    Listener::bind(&config).map_err(|error| match error {
+        ListenError::Bind { .. } => Failure::environment(error.to_string()),
+        _ => Failure::input(error.to_string()),
+    })
 }
 
 /// The connectors of `paths` that can run; what keeps the others from it is logged.
@@ -101,6 +144,9 @@ fn connectors(paths: &[PathBuf], worker: &WorkerConfig, plugins: &Plugins) -> Re
     let classes = plugins.classes();
     if classes.is_empty() {
         return Err(plugins.none_loaded());
+    }
+    if paths.is_empty() && !worker.listeners.is_empty() {
+        return Ok(Vec::new());
     }
     let providers = Providers::system();
     let checker = Checker {
@@ -123,7 +169,7 @@ fn connectors(paths: &[PathBuf], worker: &WorkerConfig, plugins: &Plugins) -> Re
     }
     match (ready.len(), broken) {
         (0, 0) => Err(Failure::input(
-            "there is no connector file among the given paths; nothing was started",
+            "there is no connector file among the given paths, and no listener to create connectors over; nothing was started",
         )),
         (0, _) => Err(Failure::input(
             "not one connector file can run, as said above; nothing was started",
@@ -195,9 +241,10 @@ fn cannot_start(error: &Error) -> Failure {
 }
 
 /// Says what runs: to people a table, to programs an event of the log.
-fn announce(worker: &WorkerConfig, ready: &[Ready]) {
+fn announce(worker: &WorkerConfig, ready: &[Ready], addresses: &[String]) {
     let data_dir = std::path::absolute(&worker.data_dir).unwrap_or_else(|_| worker.data_dir.clone());
-    tracing::info!(data_dir = %data_dir.display(), connectors = ready.len(), "tidewater {} runs", env!("CARGO_PKG_VERSION"));
+    let rest = addresses.join(", ");
+    tracing::info!(data_dir = %data_dir.display(), connectors = ready.len(), rest, "tidewater {} runs", env!("CARGO_PKG_VERSION"));
     if worker.log_format == LogFormat::Json {
         return;
     }
@@ -212,9 +259,14 @@ fn announce(worker: &WorkerConfig, ready: &[Ready]) {
     let mut out = anstream::stdout().lock();
     let said = writeln!(
         out,
-        "tidewater {} keeps its data in {}\n\n{}\n\nStop with Ctrl-C.\n",
+        "tidewater {} keeps its data in {}{}\n\n{}\n\nStop with Ctrl-C.\n",
         env!("CARGO_PKG_VERSION"),
         data_dir.display(),
+        if rest.is_empty() {
+            String::new()
+        } else {
+            format!(" and serves its REST API on {rest}")
+        },
         table(["CONNECTOR", "CLASS", "KIND", "FILE"], rows)
     );
     // A daemon whose stdout nobody reads goes on.

@@ -20,7 +20,14 @@ const PREFIX: &str = "TIDEWATER_";
 /// The short name of `log.level` in the environment.
 const LOG: &str = "TIDEWATER_LOG";
 /// Variables with the prefix that are no settings of the worker.
-const OTHERS: [&str; 2] = [LOG, "TIDEWATER_CONFIG"];
+const OTHERS: [&str; 6] = [
+    LOG,
+    "TIDEWATER_CONFIG",
+    "TIDEWATER_URL",
+    "TIDEWATER_TOKEN",
+    "TIDEWATER_USER",
+    "TIDEWATER_CA",
+];
 
 /// The settings and where they came from.
 #[derive(Debug)]
@@ -59,17 +66,17 @@ const FLAGS: &str = "flags";
 
 impl Settings {
     /// Reads the settings, with the flags of `args` and the data directory of `run` above all else.
-    pub fn read(args: &WorkerArgs, data_dir: Option<&Path>) -> Result<Self, Vec<Problem>> {
+    pub fn read(args: &WorkerArgs, given: &[(&str, String)]) -> Result<Self, Vec<Problem>> {
         let variables = Env::prefixed(PREFIX)
             .iter()
             .map(|(key, value)| (format!("{PREFIX}{}", key.as_str().to_uppercase()), value))
             .collect();
-        Self::read_with(args, data_dir, &variables)
+        Self::read_with(args, given, &variables)
     }
 
     fn read_with(
         args: &WorkerArgs,
-        data_dir: Option<&Path>,
+        given: &[(&str, String)],
         variables: &BTreeMap<String, String>,
     ) -> Result<Self, Vec<Problem>> {
         let mut problems = Vec::new();
@@ -99,7 +106,7 @@ impl Settings {
             })
             .merge(Layer {
                 name: FLAGS,
-                values: flags(args, data_dir),
+                values: flags(args, given),
             });
         let origin = |key: &str| {
             merged
@@ -220,14 +227,16 @@ fn variable(key: &str) -> String {
     format!("{PREFIX}{}", key.replace('.', "_").to_uppercase())
 }
 
-fn flags(args: &WorkerArgs, data_dir: Option<&Path>) -> ConfigMap {
+fn flags(args: &WorkerArgs, given: &[(&str, String)]) -> ConfigMap {
     let mut flags = ConfigMap::new();
     let mut set = |key: &str, value: Option<String>| {
         if let Some(value) = value {
             flags.insert(key.to_owned(), value);
         }
     };
-    set("data.dir", data_dir.map(|dir| dir.display().to_string()));
+    for (key, value) in given {
+        set(key, Some(value.clone()));
+    }
     let paths: Vec<String> = args
         .plugin_path
         .iter()
@@ -259,8 +268,8 @@ mod tests {
         }
     }
 
-    fn read(args: &WorkerArgs, data_dir: Option<&Path>) -> Result<Settings, Vec<Problem>> {
-        Settings::read_with(args, data_dir, &BTreeMap::new())
+    fn read(args: &WorkerArgs, given: &[(&str, String)]) -> Result<Settings, Vec<Problem>> {
+        Settings::read_with(args, given, &BTreeMap::new())
     }
 
     fn variables(given: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -280,10 +289,10 @@ mod tests {
     #[test]
     fn flags_go_before_the_file_and_the_file_before_defaults() {
         let (_dir, path) = file("data.dir = \"/from/file\"\n[offset.flush.interval]\nms = 10\n");
-        let settings = read(&args(Some(path.clone())), None).expect("valid");
+        let settings = read(&args(Some(path.clone())), &[]).expect("valid");
         assert_eq!(settings.worker.data_dir, Path::new("/from/file"));
         assert_eq!(settings.worker.offset_flush_interval.as_millis(), 10);
-        let settings = read(&args(Some(path)), Some(Path::new("/from/flag"))).expect("valid");
+        let settings = read(&args(Some(path)), &[("data.dir", "/from/flag".to_owned())]).expect("valid");
         assert_eq!(settings.worker.data_dir, Path::new("/from/flag"));
         assert_eq!(settings.worker.ledger_interval.as_secs(), 30);
     }
@@ -293,7 +302,7 @@ mod tests {
         let (_dir, path) = file("data.dri = \"x\"\nlog.format = \"text\"\nbroker.fsync = \"maybe\"\n");
         let mut args = args(Some(path.clone()));
         args.log_level = Some("loud".to_owned());
-        let problems = read(&args, None).expect_err("faults");
+        let problems = read(&args, &[]).expect_err("faults");
         let texts: Vec<String> = problems.iter().map(ToString::to_string).collect();
         let place = path.display();
         assert!(
@@ -310,7 +319,7 @@ mod tests {
         );
         let (_dir, path) = file("");
         args.config = Some(path);
-        let problems = read(&args, None).expect_err("a fault");
+        let problems = read(&args, &[]).expect_err("a fault");
         assert!(
             problems[0].to_string().starts_with("--log-level = \"loud\": "),
             "{}",
@@ -324,11 +333,11 @@ mod tests {
         let mut args = args(Some(path));
         args.log_level = Some("warn".to_owned());
         let given = variables(&[("TIDEWATER_DATA_DIR", "/env"), ("TIDEWATER_LOG", "debug")]);
-        let settings = Settings::read_with(&args, None, &given).expect("valid");
+        let settings = Settings::read_with(&args, &[], &given).expect("valid");
         assert_eq!(settings.worker.data_dir, Path::new("/env"));
         assert_eq!(settings.worker.log_level, "warn");
         let given = variables(&[("TIDEWATER_LOG_FORMAT", "xml")]);
-        let problems = Settings::read_with(&args, None, &given).expect_err("a fault");
+        let problems = Settings::read_with(&args, &[], &given).expect_err("a fault");
         let text = problems[0].to_string();
         assert!(text.starts_with("TIDEWATER_LOG_FORMAT = \"xml\": "), "{text}");
     }
@@ -360,14 +369,14 @@ mod tests {
 
     #[test]
     fn a_file_that_cannot_be_read_says_so() {
-        let problems = read(&args(Some("/nowhere/tidewater.toml".into())), None).expect_err("no file");
+        let problems = read(&args(Some("/nowhere/tidewater.toml".into())), &[]).expect_err("no file");
         assert!(
             problems[0]
                 .to_string()
                 .starts_with("/nowhere/tidewater.toml: cannot be read: No such file")
         );
         let (_dir, path) = file("a = = b\n");
-        let problems = read(&args(Some(path)), None).expect_err("no TOML");
+        let problems = read(&args(Some(path)), &[]).expect_err("no TOML");
         assert!(
             problems[0]
                 .to_string()

@@ -32,7 +32,7 @@ impl Verdict {
 
 /// Runs the command.
 pub async fn validate(args: ValidateArgs) -> Result {
-    let settings = Settings::read(&args.worker, None).map_err(|problems| {
+    let settings = Settings::read(&args.worker, &[]).map_err(|problems| {
         output::say_problems(&problems);
         Failure::input_reported()
     })?;

@@ -83,6 +83,8 @@ impl DaemonOptions {
         }
         command
             .args(&self.connectors)
+            // Many run at once; a test of the REST API names its own.
+            .env("TIDEWATER_LISTENERS", "none")
             .envs(self.env.iter().map(|(key, value)| (key, value)));
         command
     }

@@ -8,6 +8,7 @@ use tidewater_broker::{BatchBuilder, Fetched};
 use tidewater_plugin_api::{TopicPartition, TopicPartitionOffset};
 use tokio::sync::watch;
 
+use crate::administration::Administration;
 use crate::error::Result;
 
 /// A topic as the runtime sees it.
@@ -32,7 +33,7 @@ pub struct PartitionBatch {
 
 /// A log.
 #[async_trait]
-pub trait Broker: Send + Sync + 'static {
+pub trait Broker: Administration + Send + Sync + 'static {
     /// Creates the topic `name`, or gives the one that is there.
     async fn ensure_topic(
         &self,
@@ -46,12 +47,6 @@ pub trait Broker: Send + Sync + 'static {
 
     /// All topics, by name.
     fn topics(&self) -> Vec<TopicInfo>;
-
-    /// Gives a topic more partitions, so that it has `total`; which of them a key belongs to changes.
-    async fn add_partitions(&self, name: &str, total: u32) -> Result<TopicInfo>;
-
-    /// Deletes a topic with all its records.
-    async fn delete_topic(&self, name: &str) -> Result<()>;
 
     /// Changes whenever a topic is created or deleted, or gets partitions.
     fn topic_changes(&self) -> watch::Receiver<u64>;

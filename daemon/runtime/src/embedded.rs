@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 
 /// The embedded log.
 pub struct EmbeddedBroker {
-    log: log::Broker,
+    pub(crate) log: log::Broker,
     changes: watch::Sender<u64>,
 }
 
@@ -24,9 +24,14 @@ impl EmbeddedBroker {
             changes: watch::channel(0).0,
         }
     }
+
+    /// Tells those who wait for topics that there are others now.
+    pub(crate) fn catalog_changed(&self) {
+        self.changes.send_modify(|count| *count += 1);
+    }
 }
 
-fn info(topic: log::TopicInfo) -> TopicInfo {
+pub(crate) fn info(topic: log::TopicInfo) -> TopicInfo {
     TopicInfo {
         name: topic.name,
         id: topic.id.to_string(),
@@ -49,27 +54,13 @@ impl Broker for EmbeddedBroker {
         config.settings.clone_from(settings);
         match self.log.create_topic(name, config).await {
             Ok(topic) => {
-                self.changes.send_modify(|count| *count += 1);
+                self.catalog_changed();
                 Ok(info(topic))
             }
             Err(error) => self
                 .topic(name)
                 .ok_or_else(|| Error::broker(format!("creating topic {name}"))(error)),
         }
-    }
-
-    async fn add_partitions(&self, name: &str, total: u32) -> Result<TopicInfo> {
-        let grown = self.log.add_partitions(name, total).await;
-        let grown = grown.map_err(Error::broker(format!("adding partitions to topic {name}")))?;
-        self.changes.send_modify(|count| *count += 1);
-        Ok(info(grown))
-    }
-
-    async fn delete_topic(&self, name: &str) -> Result<()> {
-        let deleted = self.log.delete_topic(name).await;
-        deleted.map_err(Error::broker(format!("deleting topic {name}")))?;
-        self.changes.send_modify(|count| *count += 1);
-        Ok(())
     }
 
     fn topic(&self, name: &str) -> Option<TopicInfo> {

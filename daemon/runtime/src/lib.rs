@@ -9,7 +9,8 @@
 //!   [`pause`]: rest on demand; [`offset_change`]: where a stopped connector goes on;
 //! - [`source_task`]: plugin `poll` → [`source_way`]: transforms, then [`record_encoder`] → one transaction of records,
 //!   positions and dead letters → plugin `commit`;
-//! - [`broker`]: the log as the runtime knows it, a trait; [`embedded`] is the log in this process;
+//! - [`broker`]: the log as the runtime knows it, a trait; [`embedded`] is the log in this process; [`administration`]: the
+//!   log for those who look after it;
 //! - [`sink_task`]: committed batches → [`sink_way`]: [`record_decoder`], then transforms → plugin `put` → offsets;
 //!   [`start_offset`]: where it begins;
 //! - [`partitioner`], [`topic_rules`]: where a source's record goes, and what its topic is created with;
@@ -19,6 +20,7 @@
 //! - [`config_store`], [`offsets`], [`status`], [`schema_store`]: state kept in topics, in Kafka Connect's own record formats;
 //! - [`ledger`]: what became of every record; [`retry`], [`backoff`]: trying again, and when.
 
+pub mod administration;
 pub mod backoff;
 pub mod broker;
 pub mod config;
@@ -29,6 +31,7 @@ pub mod control;
 pub mod converter;
 pub mod dead_letters;
 pub mod embedded;
+mod embedded_administration;
 pub mod error;
 pub mod failure;
 pub mod ledger;

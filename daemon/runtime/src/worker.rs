@@ -436,7 +436,7 @@ impl Worker {
     }
 
     /// Stops all connectors, each as gracefully as its plugin lets it, then closes the log.
-    pub async fn shutdown(self) -> Report {
+    pub async fn shutdown(&self) -> Report {
         self.ledger_log.abort();
         self.shutdown.cancel();
         let done: Vec<_> = self

@@ -137,7 +137,7 @@ fn where_nothing_can_run_nothing_is_started() {
         .run(&["run", "good.toml", "nowhere"])
         .code(2)
         .complains("nowhere: cannot be read: No such file");
-    folder.run(&["run"]).code(2).complains("Usage");
+    folder.run(&["run"]).code(2).complains("no connector file");
     folder
         .run(&["run", "--plugin-path", ".", "good.toml"])
         .code(3)

@@ -52,6 +52,16 @@ pub struct WorkerConfig {
     pub log_level: String,
     /// How it is logged.
     pub log_format: LogFormat,
+    /// Where the REST API is served, such as `http://127.0.0.1:8083`; empty for nowhere.
+    pub listeners: Vec<String>,
+    /// The certificate chain for `https`, a PEM file.
+    pub tls_certificate: Option<PathBuf>,
+    /// Its private key, a PEM file.
+    pub tls_key: Option<PathBuf>,
+    /// The file of those who may call the REST API.
+    pub users_file: Option<PathBuf>,
+    /// Whether other machines may call it without being known.
+    pub allow_anonymous: bool,
 }
 
 impl Default for WorkerConfig {
@@ -112,6 +122,8 @@ impl WorkerConfig {
                 .trim()
         };
         let number = |name: &str| text(name).parse().unwrap_or(0);
+        let list = |name: &str| text(name).split(',').map(str::trim).filter(|p| !p.is_empty());
+        let path = |name: &str| Some(PathBuf::from(text(name))).filter(|path| !path.as_os_str().is_empty());
         let by_itself = |class: &str| ConverterConfig {
             class: class.to_owned(),
             settings: [].into(),
@@ -123,12 +135,7 @@ impl WorkerConfig {
                 "" => host_name(),
                 id => id.to_owned(),
             },
-            plugin_path: text("plugin.path")
-                .split(',')
-                .map(str::trim)
-                .filter(|p| !p.is_empty())
-                .map(Into::into)
-                .collect(),
+            plugin_path: list("plugin.path").map(Into::into).collect(),
             key_converter: ConverterConfig::of(map, "key.converter", &json),
             value_converter: ConverterConfig::of(map, "value.converter", &json),
             header_converter: ConverterConfig::of(map, "header.converter", &by_itself("simple")),
@@ -144,6 +151,14 @@ impl WorkerConfig {
             } else {
                 LogFormat::Text
             },
+            listeners: list("listeners")
+                .filter(|address| !address.eq_ignore_ascii_case("none"))
+                .map(Into::into)
+                .collect(),
+            tls_certificate: path("rest.tls.certificate"),
+            tls_key: path("rest.tls.key"),
+            users_file: path("rest.users.file"),
+            allow_anonymous: text("rest.allow.anonymous").eq_ignore_ascii_case("true"),
         }
     }
 }
@@ -213,6 +228,29 @@ fn keys() -> ConfigDef {
              milliseconds.",
         )
         .validate(at_least(1))
+        .optional(
+            "listeners",
+            List,
+            "http://127.0.0.1:8083",
+            High,
+            "Where the REST API is served: http://host:port and https://host:port, separated by commas, or none.",
+        )
+        .nullable("rest.tls.certificate", String, Medium, "The certificate chain of https listeners, a PEM file.")
+        .nullable("rest.tls.key", String, Medium, "The private key of https listeners, a PEM file.")
+        .nullable(
+            "rest.users.file",
+            String,
+            Medium,
+            "Those who may call the REST API, with their roles: see `tidewater auth --help`. Without it anybody may who \
+             can reach a listener.",
+        )
+        .optional(
+            "rest.allow.anonymous",
+            Boolean,
+            "false",
+            Medium,
+            "Whether a listener that other machines can reach is served although rest.users.file is not set.",
+        )
         .optional("worker.id", String, "", Low, "What this worker is called in statuses; empty for the host's name.")
         .optional(
             "broker.fsync",
