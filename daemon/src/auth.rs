@@ -8,7 +8,7 @@ use crate::cli::{AuthArgs, AuthCommand};
 use crate::exit::{Failure, Result};
 
 /// Runs the command.
-pub fn auth(args: AuthArgs) -> Result {
+pub fn auth(args: &AuthArgs) -> Result {
     let AuthCommand::Hash { token } = args.command;
     if io::stdin().is_terminal() {
         write!(

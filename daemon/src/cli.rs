@@ -246,6 +246,16 @@ pub enum ConnectorsCommand {
     },
     /// Delete a connector; its offsets stay
     Delete { name: String },
+    /// How far a connector has come; or, of a stopped one, where it goes on
+    Offsets {
+        name: String,
+        /// Change them to those of a JSON file: {"offsets": [{"partition": {…}, "offset": {…}}]}
+        #[arg(long, value_name = "FILE", conflicts_with = "reset")]
+        set: Option<PathBuf>,
+        /// Forget them: it begins anew
+        #[arg(long)]
+        reset: bool,
+    },
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

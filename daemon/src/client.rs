@@ -26,8 +26,11 @@ pub fn segment(name: &str) -> String {
     for byte in name.bytes() {
         if is_plain(byte) {
             path.push(byte as char);
-        } else {
-            path.push_str(&format!("%{byte:02X}"));
+            continue;
+        }
+        path.push('%');
+        for digit in [byte >> 4, byte & 15] {
+            path.extend(char::from_digit(u32::from(digit), 16));
         }
     }
     path

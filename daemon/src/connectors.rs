@@ -45,7 +45,8 @@ struct Task {
 
 #[derive(Deserialize, Serialize)]
 struct State {
-    state: String,
+    #[serde(rename = "state")]
+    name: String,
     #[serde(default)]
     trace: Option<String>,
     #[serde(default)]
@@ -120,6 +121,15 @@ pub async fn connectors(args: ConnectorsArgs) -> Result {
             )
             .await
         }
+        ConnectorsCommand::Offsets { name, set, reset } => {
+            offsets(
+                &client,
+                &format!("{}/offsets", path(&name)),
+                set.as_deref(),
+                reset,
+            )
+            .await
+        }
     }
 }
 
@@ -145,13 +155,13 @@ async fn list(client: &Client, as_json: bool) -> Result {
     }
     let row = |(name, connector): (String, Expanded)| {
         let states = &connector.status.tasks;
-        let running = states.iter().filter(|task| task.state.state == "RUNNING").count();
+        let running = states.iter().filter(|task| task.state.name == "RUNNING").count();
         let class = connector.info.config.get("connector.class").cloned();
         [
             name,
             class.unwrap_or_default(),
             connector.info.kind,
-            connector.status.connector.state.clone(),
+            connector.status.connector.name.clone(),
             format!("{running}/{}", states.len()),
             trouble(&connector.status).unwrap_or_default(),
         ]
@@ -191,14 +201,14 @@ async fn show(client: &Client, name: &str, as_json: bool) -> Result {
     writeln!(
         out,
         "{name}  {class} ({}), {}\n",
-        info.kind, status.connector.state
+        info.kind, status.connector.name
     )?;
     let row = |task: &Task| {
         let state = &task.state;
         let text = state.trace.as_deref().or(state.reason.as_deref());
         [
             task.id.to_string(),
-            state.state.clone(),
+            state.name.clone(),
             state.retries.to_string(),
             text.unwrap_or_default().to_owned(),
         ]
@@ -212,6 +222,22 @@ async fn show(client: &Client, name: &str, as_json: bool) -> Result {
     }
     let rows = info.config.into_iter().map(|(key, value)| [key, value]);
     writeln!(out, "{}", table(["KEY", "VALUE"], rows))?;
+    Ok(())
+}
+
+async fn offsets(client: &Client, path: &str, set: Option<&Path>, reset: bool) -> Result {
+    let answer = if let Some(file) = set {
+        let unusable = |error: &dyn std::fmt::Display| Failure::input(format!("{}: {error}", file.display()));
+        let text = std::fs::read_to_string(file).map_err(|error| unusable(&error))?;
+        let body: Value = serde_json::from_str(&text).map_err(|error| unusable(&error))?;
+        client.call(Method::PATCH, path, Some(&body)).await?
+    } else if reset {
+        client.call(Method::DELETE, path, None).await?
+    } else {
+        return Ok(print_json(&client.get(path).await?)?);
+    };
+    let message = answer["message"].as_str().unwrap_or_default();
+    writeln!(anstream::stdout(), "{message}")?;
     Ok(())
 }
 

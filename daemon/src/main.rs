@@ -48,7 +48,7 @@ fn main() -> ExitCode {
             Command::Groups(args) => topics::groups(args).await,
             Command::Consume(args) => records::consume(args).await,
             Command::Produce(args) => records::produce(args).await,
-            Command::Auth(args) => auth::auth(args),
+            Command::Auth(args) => auth::auth(&args),
         }
     });
     // What still hangs, such as an abandoned task of a plugin, must not hold up the end.

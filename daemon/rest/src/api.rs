@@ -17,7 +17,7 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::catalog::Catalog;
 use crate::error::ApiError;
 use crate::loggers::LogLevels;
-use crate::{connectors, control, groups, health, loggers, metrics, plugins, records, topics};
+use crate::{connectors, control, groups, health, loggers, metrics, offsets, plugins, records, topics};
 
 /// The longest body of a call.
 const MAX_BODY: usize = 16 << 20;
@@ -72,6 +72,7 @@ fn routes() -> (Router<Api>, utoipa::openapi::OpenApi) {
         .merge(health::routes())
         .merge(connectors::routes())
         .merge(control::routes())
+        .merge(offsets::routes())
         .merge(plugins::routes())
         .merge(loggers::routes())
         .merge(topics::routes())

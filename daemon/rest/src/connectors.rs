@@ -8,8 +8,9 @@ use axum::extract::{RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
-use tidewater_plugin_api::{ConfigMap, ConnectorKind};
+use tidewater_plugin_api::{ConfigMap, ConnectorKind, SourcePosition};
 use tidewater_runtime::Worker;
+use tidewater_runtime::config::Problem;
 use tidewater_runtime::config_store::TargetState;
 use tidewater_runtime::control::NewConnector;
 use tidewater_runtime::worker::ConnectorInfo;
@@ -21,6 +22,7 @@ use crate::api::Api;
 use crate::catalog::{Catalog, Verdict, with_secrets_of};
 use crate::error::{ApiError, ErrorMessage, Result};
 use crate::extract;
+use crate::offsets::Position;
 use crate::scalar::text_map;
 use crate::status::{StatusView, view as status_view};
 
@@ -38,6 +40,9 @@ struct NewConnectorBody {
     #[serde(default)]
     #[schema(value_type = Option<String>, example = "STOPPED")]
     initial_state: Option<TargetState>,
+    /// Where it begins, as `PATCH …/offsets` takes it.
+    #[serde(default)]
+    initial_offsets: Vec<Position>,
 }
 
 /// A connector.
@@ -169,7 +174,12 @@ async fn create(
 ) -> Result<impl IntoResponse> {
     let config = present(new.config);
     let name = name_of(new.name.as_deref(), &config)?;
-    create_checked(&worker, &catalog, &name, &config, new.initial_state).await
+    let offsets = new
+        .initial_offsets
+        .into_iter()
+        .map(SourcePosition::from)
+        .collect();
+    create_checked(&worker, &catalog, &name, &config, new.initial_state, offsets).await
 }
 
 async fn create_checked(
@@ -178,6 +188,7 @@ async fn create_checked(
     name: &str,
     config: &ConfigMap,
     initial_state: Option<TargetState>,
+    offsets: Vec<SourcePosition>,
 ) -> Result<impl IntoResponse + use<>> {
     if worker.info(name).is_ok() {
         return Err(ApiError::new(
@@ -189,6 +200,7 @@ async fn create_checked(
     let new = NewConnector {
         config,
         initial_state: initial_state.unwrap_or(TargetState::Running),
+        offsets,
     };
     worker.create_connector(new).await?;
     let location = [(header::LOCATION, format!("/connectors/{name}"))];
@@ -224,7 +236,7 @@ fn agree(name: &str, config: &ConfigMap) -> Result<()> {
 
 /// The configuration, or all that is wrong with it in Kafka Connect's words.
 fn accepted(verdict: Verdict) -> Result<tidewater_runtime::config::ConnectorConfig> {
-    let errors: Vec<String> = verdict.errors().map(|problem| problem.statement()).collect();
+    let errors: Vec<String> = verdict.errors().map(Problem::statement).collect();
     let class = verdict.spec.map_or_else(|| "CLASS".to_owned(), |spec| spec.class);
     verdict.config.ok_or_else(|| {
         ApiError::bad_request(format!(
@@ -289,7 +301,7 @@ async fn put_config(
     let config = present(body.config);
     agree(&name, &config)?;
     let Ok(there) = worker.info(&name) else {
-        let created = create_checked(&worker, &catalog, &name, &config, None).await?;
+        let created = create_checked(&worker, &catalog, &name, &config, None, Vec::new()).await?;
         return Ok(created.into_response());
     };
     let config = with_secrets_of(config, &there.config);

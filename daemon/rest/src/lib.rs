@@ -4,7 +4,7 @@
 //!
 //! - [`listener`]: addresses, TLS; [`access`]: who may call what;
 //! - [`api`]: the routes together, limits, the OpenAPI document;
-//! - `connectors`, `control`, `status`: Kafka Connect's API of connectors and tasks; `plugins`, [`catalog`]: what is
+//! - `connectors`, `control`, `offsets`, `status`: Kafka Connect's API of connectors and tasks; `plugins`, [`catalog`]: what is
 //!   installed, and what a configuration amounts to; [`loggers`]; `health`;
 //! - `topics`, `records`, `groups`: the log; `metrics`: figures for Prometheus;
 //! - [`error`]: what a call that fails answers; `extract`: what handlers take from a call; `scalar`: text of any scalar.
@@ -21,6 +21,7 @@ mod health;
 pub mod listener;
 pub mod loggers;
 mod metrics;
+mod offsets;
 mod plugins;
 mod records;
 mod scalar;

@@ -161,15 +161,12 @@ impl Listener {
             let handle = Handle::new();
             let service = app.clone().into_make_service();
             serving.handles.push(handle.clone());
-            serving.tasks.push(match tls {
-                Some(tls) => {
-                    let server = axum_server::from_tcp_rustls(socket, tls)?.handle(handle);
-                    tokio::spawn(async move { ended(local, server.serve(service).await) })
-                }
-                None => {
-                    let server = axum_server::from_tcp(socket)?.handle(handle);
-                    tokio::spawn(async move { ended(local, server.serve(service).await) })
-                }
+            serving.tasks.push(if let Some(tls) = tls {
+                let server = axum_server::from_tcp_rustls(socket, tls)?.handle(handle);
+                tokio::spawn(async move { ended(local, server.serve(service).await) })
+            } else {
+                let server = axum_server::from_tcp(socket)?.handle(handle);
+                tokio::spawn(async move { ended(local, server.serve(service).await) })
             });
         }
         Ok(serving)
@@ -223,8 +220,7 @@ fn tls(config: &ListenerConfig) -> Result<RustlsConfig, ListenError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let server = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map(|builder| builder.with_no_client_auth())
-        .and_then(|builder| builder.with_single_cert(chain, private))
+        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, private))
         .map_err(|error| fault("rest.tls.certificate", certificate, &error))?;
     Ok(RustlsConfig::from_config(Arc::new(server)))
 }

@@ -13,7 +13,10 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use tidewater_broker::{Metrics, PartitionMetrics};
-use tidewater_runtime::broker::Broker;
+use tidewater_runtime::Worker;
+use tidewater_runtime::ledger::LedgerSnapshot;
+use tidewater_runtime::status::State as Standing;
+use tidewater_runtime::status::Subject;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -29,9 +32,10 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
 
 /// All metrics as OpenMetrics text.
 #[utoipa::path(get, path = "/metrics", tag = "health", responses((status = 200, body = String, content_type = OPEN_METRICS)))]
-async fn metrics(State(broker): State<Arc<dyn Broker>>) -> Result<impl IntoResponse> {
+async fn metrics(State(worker): State<Arc<Worker>>) -> Result<impl IntoResponse> {
     let mut registry = Registry::with_prefix("tidewater");
-    registry.register_collector(Box::new(LogFigures(broker.metrics())));
+    registry.register_collector(Box::new(LogFigures(worker.broker().metrics())));
+    registry.register_collector(Box::new(TaskFigures::of(&worker)));
     let mut text = String::new();
     encode(&mut text, &registry)
         .map_err(|error| ApiError::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
@@ -214,5 +218,120 @@ impl Collector for LogFigures {
         )?;
         self.partitions(encoder)?;
         self.groups(encoder)
+    }
+}
+
+/// The figures of the tasks.
+#[derive(Debug)]
+struct TaskFigures {
+    /// By connector and task.
+    ledgers: Vec<(String, usize, LedgerSnapshot)>,
+    /// Connectors with no task number, and tasks: whether each runs, and its failures since the last life that lasted.
+    standings: Vec<(String, Option<u32>, bool, u32)>,
+}
+
+/// A figure of each task: its name, what it is, and how it is read.
+type TaskFigure = (&'static str, &'static str, fn(&LedgerSnapshot) -> u64);
+
+/// The books of a task (invariant 10): read = written + filtered + dead-lettered + dropped + in flight.
+const BOOKS: [TaskFigure; 6] = [
+    (
+        "task_records_read",
+        "Records taken from the plugin or from topics",
+        |l| l.read,
+    ),
+    (
+        "task_records_written",
+        "Records that are durable in topics or in the target",
+        |l| l.written,
+    ),
+    ("task_records_filtered", "Records dropped on purpose", |l| {
+        l.filtered
+    }),
+    (
+        "task_records_dead_lettered",
+        "Records sent to a dead-letter topic",
+        |l| l.dead_lettered,
+    ),
+    (
+        "task_records_dropped",
+        "Records given up as errors.tolerance says",
+        |l| l.dropped,
+    ),
+    (
+        "task_retries",
+        "Attempts after the first, over all batches",
+        |l| l.retried,
+    ),
+];
+
+impl TaskFigures {
+    fn of(worker: &Worker) -> Self {
+        let report = worker.report().into_iter();
+        let ledgers = report.flat_map(|(connector, tasks)| {
+            let tasks = tasks.into_iter().enumerate();
+            tasks.map(move |(task, ledger)| (connector.clone(), task, ledger))
+        });
+        let statuses = worker.statuses().into_iter();
+        let standings = statuses.map(|(subject, status)| {
+            let standing = status.standing;
+            let task = match &subject {
+                Subject::Connector(_) => None,
+                Subject::Task(_, task) => Some(*task),
+            };
+            let runs = standing.state == Standing::Running;
+            (subject.connector().to_owned(), task, runs, standing.retries)
+        });
+        Self {
+            ledgers: ledgers.collect(),
+            standings: standings.collect(),
+        }
+    }
+}
+
+fn of_task(connector: &str, task: &impl ToString) -> [(&'static str, String); 2] {
+    [("connector", connector.to_owned()), ("task", task.to_string())]
+}
+
+impl Collector for TaskFigures {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        for (name, help, read) in BOOKS {
+            let kind = ConstCounter::new(0_u64).metric_type();
+            let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+            for (connector, task, ledger) in &self.ledgers {
+                let value = ConstCounter::new(read(ledger));
+                value.encode(family.encode_family(&of_task(connector, task))?)?;
+            }
+        }
+        let kind = ConstGauge::new(0.0).metric_type();
+        let help = "Records between read and what became of them";
+        let mut family = encoder.encode_descriptor("task_records_in_flight", help, None, kind)?;
+        for (connector, task, ledger) in &self.ledgers {
+            let value = ConstGauge::new(ledger.in_flight as f64);
+            value.encode(family.encode_family(&of_task(connector, task))?)?;
+        }
+        let help = "1 if the task is RUNNING";
+        let mut family = encoder.encode_descriptor("task_running", help, None, kind)?;
+        for (connector, task, runs, _) in &self.standings {
+            let Some(task) = task else { continue };
+            let value = ConstGauge::new(f64::from(u8::from(*runs)));
+            value.encode(family.encode_family(&of_task(connector, task))?)?;
+        }
+        let help = "1 if the connector is RUNNING";
+        let mut family = encoder.encode_descriptor("connector_running", help, None, kind)?;
+        for (connector, task, runs, _) in &self.standings {
+            if task.is_none() {
+                let value = ConstGauge::new(f64::from(u8::from(*runs)));
+                value.encode(family.encode_family(&[("connector", connector.as_str())])?)?;
+            }
+        }
+        let help = "Failures of the task since its last life that lasted";
+        let mut family = encoder.encode_descriptor("task_failures", help, None, kind)?;
+        for (connector, task, _, failures) in &self.standings {
+            let Some(task) = task else { continue };
+            let value = ConstGauge::new(f64::from(*failures));
+            value.encode(family.encode_family(&of_task(connector, task))?)?;
+        }
+        Ok(())
     }
 }

@@ -10,7 +10,9 @@ use tidewater_plugin_api::config_def::{ConfigType, Importance};
 use tidewater_plugin_api::{ConfigKey, ConfigMap, ConnectorSpec};
 use tidewater_runtime::config::nearest::suggestion;
 use tidewater_runtime::config::{Problem, connector_keys};
-use tidewater_runtime::converter;
+use tidewater_runtime::converter::Role;
+use tidewater_runtime::converter::class::classes;
+use tidewater_transforms::{PredicateClass, TransformClass};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -125,7 +127,16 @@ async fn list(
                 version: env!("CARGO_PKG_VERSION").to_owned(),
             }
         };
-        all.extend(converter::classes().map(own("converter")));
+        all.extend(classes(Role::Content).map(own("converter")));
+        all.extend(classes(Role::Header).map(own("header_converter")));
+        let transforms = tidewater_transforms::class::transforms().iter();
+        all.extend(
+            transforms
+                .flat_map(TransformClass::names)
+                .map(|name| own("transformation")(&name)),
+        );
+        let predicates = tidewater_transforms::class::predicates().iter();
+        all.extend(predicates.flat_map(PredicateClass::names).map(own("predicate")));
     }
     Json(all)
 }

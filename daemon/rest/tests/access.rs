@@ -1,5 +1,7 @@
 //! Who may call, and where: users, tokens, roles, TLS, and what is refused.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::path::PathBuf;
@@ -8,7 +10,7 @@ use std::time::Duration;
 use reqwest::{Client, Method, StatusCode};
 use serde_json::json;
 use tidewater_rest::access::{hash_password, hash_token};
-use tidewater_rest::api::{Api, app};
+use tidewater_rest::api::app;
 use tidewater_rest::listener::{ListenError, Listener, ListenerConfig, Serving};
 
 struct Secured {
@@ -48,9 +50,7 @@ impl Secured {
         })
         .unwrap();
         let port = listener.addresses()[0].rsplit(':').next().unwrap().to_owned();
-        let api = Api {
-            broker: support::broker(&dir),
-        };
+        let api = support::api(&dir).await;
         let serving = listener.serve(app(api)).unwrap();
         Self {
             url: format!("https://localhost:{port}"),

@@ -1,5 +1,7 @@
 //! Topics, records and groups over HTTP, on a real log.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::sync::Arc;
@@ -7,7 +9,7 @@ use std::sync::Arc;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tidewater_plugin_api::{TopicPartition, TopicPartitionOffset};
-use tidewater_rest::api::{Api, app};
+use tidewater_rest::api::app;
 use tidewater_runtime::broker::Broker;
 
 struct Server {
@@ -20,12 +22,10 @@ struct Server {
 impl Server {
     async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let broker = support::broker(&dir);
+        let api = support::api(&dir).await;
+        let broker = api.worker.broker().clone();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let api = Api {
-            broker: broker.clone(),
-        };
         tokio::spawn(async move { axum::serve(listener, app(api)).await });
         Self {
             url,

@@ -3,6 +3,7 @@
 mod daemon;
 mod folder;
 mod plugins;
+mod rest;
 mod run;
 mod settings;
 mod validate;

@@ -44,6 +44,6 @@ fn the_file_sets_the_converter_that_connectors_begin_with() {
         ("tidewater.toml", "value.converter = \"avro\"\n"),
     ]);
     folder.run(&["validate", "a.toml"]).code(2).complains(
-        "tidewater.toml:1: value.converter = \"avro\": must be a converter of this version: json, string, typed",
+        "tidewater.toml:1: value.converter = \"avro\": must be a converter of this version: json, string, bytes,",
     );
 }

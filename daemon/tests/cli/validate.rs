@@ -97,13 +97,30 @@ fn references_are_resolved_but_never_shown() {
 
 #[test]
 fn what_is_not_in_this_version_is_refused_and_not_ignored() {
-    let text = format!("{SOURCE}transforms = \"route\"\n\"transforms.route.type\" = \"RegexRouter\"\n");
+    let text = format!("{SOURCE}\"offsets.storage.topic\" = \"mine\"\n");
     let folder = Folder::with(&[("a.toml", &text)]);
     folder
         .run(&["validate", "a.toml"])
         .code(2)
-        .prints("a.toml:4: transforms: is not available in this version")
-        .prints("a.toml:5: transforms.route.type: is not available in this version");
+        .prints("a.toml:4: offsets.storage.topic: is not available in this version");
+}
+
+#[test]
+fn every_fault_of_a_transform_is_told_with_its_whole_key() {
+    let text = format!("{SOURCE}transforms = \"route\"\n\"transforms.route.type\" = \"RegexRuoter\"\n");
+    let folder = Folder::with(&[("a.toml", &text)]);
+    folder
+        .run(&["validate", "a.toml"])
+        .code(2)
+        .prints("a.toml:5: transforms.route.type = \"RegexRuoter\"")
+        .prints("did you mean RegexRouter?");
+    let text = format!("{SOURCE}transforms = \"route\"\n\"transforms.route.type\" = \"RegexRouter\"\n");
+    folder.write("a.toml", &text);
+    folder
+        .run(&["validate", "a.toml"])
+        .code(2)
+        .prints("transforms.route.regex: is missing")
+        .prints("transforms.route.replacement: is missing");
 }
 
 #[test]
