@@ -1,4 +1,4 @@
-//! `/metrics`: what is counted, for Prometheus, in the OpenMetrics text format. README's table lists names and labels.
+//! `/metrics`: what is counted, for Prometheus, in the OpenMetrics text format. docs/rest.md lists names and labels.
 
 use std::fmt;
 use std::sync::Arc;
