@@ -239,7 +239,7 @@ fn a_header_that_does_not_fit_is_refused_before_any_code_runs() {
 fn a_plugin_that_fails_while_it_is_loaded_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let refuse = |conduct: &str| refusal(&handmade(folder.path(), conduct));
-    assert_says(&refuse("declines"), &["declines", "ABI 1.0"]);
+    assert_says(&refuse("declines"), &["declines", "ABI 1.1"]);
     assert_says(
         &refuse("small-table"),
         &["function table", "40 bytes, at least 48"],
