@@ -6,6 +6,7 @@ use tidewater_plugin_api::frame::SchemaCache;
 use tidewater_plugin_api::{FrameBuilder, Schema, Type, Value};
 
 use super::*;
+use crate::administration::Administration as _;
 use crate::converter::{JsonConverter, SimpleHeaderConverter, StringConverter};
 use crate::embedded::EmbeddedBroker;
 
@@ -331,7 +332,7 @@ async fn partitions_that_are_added_are_used_and_topics_that_were_deleted_are_mad
     let mut partitions = Vec::new();
     for step in ["made", "grown", "deleted"] {
         match step {
-            "grown" => drop(bench.broker.add_partitions("t", 3).await.unwrap()),
+            "grown" => bench.broker.add_partitions("t", 3).await.unwrap(),
             "deleted" => bench.broker.delete_topic("t").await.unwrap(),
             _ => {}
         }
